@@ -1,0 +1,52 @@
+# Two virtual environments, made when first needed and again when a dependency changes:
+#   .venv          everything: training, export, tests, linters
+#   .venv-runtime  what a device has (numpy, Pillow, click, one engine) and pytest
+PYTHON ?= python3
+VENV := .venv
+RUNTIME_VENV := .venv-runtime
+BIN := $(VENV)/bin
+PIP_INSTALL = install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-packages test-runtime-alone lint format clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip $(PIP_INSTALL) --editable '.[cpu,train,dev]'
+	@touch $@
+
+# Not editable: this also proves that the wheel holds what it must.
+$(RUNTIME_VENV)/installed: pyproject.toml constraints.txt $(shell find edgecls export runtime -name '*.py')
+	$(PYTHON) -m venv --clear $(RUNTIME_VENV)
+	$(RUNTIME_VENV)/bin/python -m pip $(PIP_INSTALL) '.[cpu]' pytest pytest-timeout
+	@touch $@
+
+demo: $(VENV)/installed  ## train on drawn shapes, export, verify, infer: no download
+	rm -rf demo-output && mkdir demo-output
+	$(BIN)/python examples/drawn_shapes.py --output demo-output
+	$(BIN)/edgecls export demo-output/shapes.pt --output demo-output/shapes.onnx
+	$(BIN)/edgecls verify demo-output/shapes.onnx
+	$(BIN)/edgecls infer --engine demo-output/shapes.onnx demo-output/pictures
+
+test: test-packages test-runtime-alone  ## every test
+
+test-packages: $(VENV)/installed
+	$(BIN)/pytest
+
+test-runtime-alone: $(RUNTIME_VENV)/installed  ## the runtime's tests where nothing but its own dependencies is
+	EDGECLS_RUNTIME_ALONE=1 $(RUNTIME_VENV)/bin/pytest tests/runtime tests/edgecls/cli
+
+lint: $(VENV)/installed  ## ruff with the layer guard, mypy strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed  ## let ruff format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove environments and what was built
+	rm -rf $(VENV) $(RUNTIME_VENV) dist build demo-output .mypy_cache .pytest_cache .ruff_cache

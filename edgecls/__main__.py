@@ -1,0 +1,5 @@
+"""``python -m edgecls``."""
+
+from edgecls.cli import main
+
+main()

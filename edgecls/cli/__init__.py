@@ -1,0 +1,50 @@
+"""The command line: one small module per command, each importing what it needs when it runs."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+
+import click
+
+from edgecls_runtime import __version__
+from edgecls_runtime.errors import EdgeclsError
+
+from .completion import completion
+from .doctor import doctor
+from .export import export
+from .infer import infer
+from .info import info
+from .models import models
+from .summary import summary
+from .verify import verify
+
+__all__ = ["cli", "main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="edgecls")
+def cli() -> None:
+    """Picture classifiers from PyTorch to the device.
+
+    \b
+    edgecls export vgg16                             one ONNX file, proven against PyTorch
+    edgecls infer --engine vgg16.onnx photo.jpg      its top-5, without torch
+    edgecls verify vgg16.onnx                        does this machine compute that model?
+    """
+
+
+for command in (export, infer, verify, info, models, summary, doctor, completion):
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 the user's world is at fault, 2 wrong usage."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # let `finally` remove temporary files
+    try:
+        cli.main(arguments, prog_name="edgecls")
+    except EdgeclsError as error:
+        click.echo(f"error: {error.cause}\n       {error.remedy}", err=True)
+        sys.exit(1)

@@ -1,0 +1,63 @@
+"""``edgecls info``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edgecls_runtime.manifest import Manifest
+
+__all__ = ["info"]
+
+
+@click.command()
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print everything, the labels and golden outputs included.")
+def info(model: str, as_json: bool) -> None:
+    """Print what a model file says about itself."""
+    from edgecls_runtime import manifest, onnx_file
+
+    header = onnx_file.read_header(model)
+    document = manifest.read(model)
+    size = Path(model).stat().st_size
+    if as_json:
+        facts = {"path": model, "size_bytes": size, **dataclasses.asdict(header)}
+        del facts["metadata"]
+        facts["manifest"] = None if document is None else json.loads(document.to_json())
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    rows = {
+        "file": f"{model}, {size / 1e6:.1f} MB",
+        "made by": header.producer or "unknown",
+        "inputs": "; ".join(map(str, header.inputs)),
+        "outputs": "; ".join(map(str, header.outputs)),
+        "opset": str(header.opset),
+    }
+    rows |= {"manifest": "none (not exported by edgecls)"} if document is None else _manifest_rows(document)
+    for name, text in rows.items():
+        click.echo(f"{name:<11} {text}")
+
+
+def _manifest_rows(document: Manifest) -> dict[str, str]:
+    labels = document.labels
+    shown = ", ".join(labels[:5]) + (f", ... {labels[-1]}" if len(labels) > 5 else "")
+    return {
+        "arch": document.arch,
+        "precision": f"{document.precision}, for {document.target}",
+        "labels": f"{len(labels)}: {shown}",
+        "activation": document.activation,
+        "preprocess": str(document.preprocess),
+        "batch": "free" if document.batch_size is None else f"fixed, {document.batch_size}",
+        "weights": f"{document.source.weights} (SHA-256 {document.source.sha256[:12]})",
+        "metrics": ", ".join(f"{name} {value:g}" for name, value in document.metrics.items()) or "none recorded",
+        "parity": str(document.parity or "not recorded"),
+        "golden": "none"
+        if document.golden is None
+        else f"{len(document.golden.pixels_sha256)} pictures: edgecls verify",
+        "tools": ", ".join(f"{name} {version}" for name, version in document.tools.items()),
+    }

@@ -1,0 +1,95 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgecls_runtime.errors import ManifestError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edgecls_runtime.preprocess import Preprocess
+
+__all__ = ["labels_option", "preprocess_option", "provider_option", "threads_option", "training_packages"]
+
+# Resize sizes of torchvision's two generations of ImageNet weights; all else is `Preprocess`'s default.
+_PRESETS = {"imagenet": 256, "imagenet-232": 232}
+
+
+class _Labels(click.ParamType[tuple[str, ...]]):
+    name = "FILE"
+
+    def convert(self, value: Any, *_: object) -> tuple[str, ...]:
+        """Read one label a line, or a JSON list."""
+        try:
+            text = Path(value).read_text("utf-8")
+            labels = json.loads(text) if value.endswith(".json") else text.splitlines()
+        except OSError as error:
+            raise ManifestError(f"{value}: cannot be read: {error.strerror}", "Check the path of --labels.") from error
+        except ValueError as error:
+            raise ManifestError(f"{value}: {error}", "Give UTF-8 text, one label a line, or a JSON list.") from error
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise ManifestError(f"{value}: is not a list of texts", 'Give one label a line, or JSON: ["cat", "dog"].')
+        for number, label in enumerate(labels, start=1):
+            if not label or not label.isprintable():
+                raise ManifestError(
+                    f"{value}: label {number} is {label!r}", "Labels are printed: no empty ones, no control characters."
+                )
+        return tuple(labels)
+
+
+class _Preprocess(click.ParamType["Preprocess"]):
+    name = "|".join([*_PRESETS, "FILE.json"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Preprocess:
+        """Take a preset by name, or read the fields of `Preprocess` from a JSON file."""
+        from edgecls_runtime.manifest import from_document
+        from edgecls_runtime.preprocess import Preprocess
+
+        if value in _PRESETS:
+            return Preprocess(resize_size=_PRESETS[value])
+        if not value.endswith(".json"):
+            self.fail(f"{value!r} is not one of {', '.join(_PRESETS)}, nor a .json file", param, ctx)
+        try:
+            document = json.loads(Path(value).read_text("utf-8"))
+        except OSError as error:
+            raise ManifestError(
+                f"{value}: cannot be read: {error.strerror}", "Check the path of --preprocess."
+            ) from error
+        except ValueError as error:
+            raise ManifestError(f"{value}: is not valid JSON: {error}", 'Give, say: {"resize_size": 256}') from error
+        preprocess: Preprocess = from_document(Preprocess, document, value)
+        return preprocess
+
+
+labels_option = click.option("--labels", type=_Labels(), help="Class names: one a line, or a JSON list.")
+preprocess_option = click.option(
+    "--preprocess",
+    metavar=_Preprocess.name,
+    type=_Preprocess(),
+    help="What turns a picture into the input: resize, crop, mean, std, ...",
+)
+provider_option = click.option(
+    "--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to run, strictly."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads of one run.  [default: one a physical core]"
+)
+
+
+@contextlib.contextmanager
+def training_packages() -> Iterator[None]:
+    """Say how to install what a command needs beyond the runtime, instead of an ImportError."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"this command needs the package {error.name}, which cannot be imported ({error})",
+            "Install it with: pip install 'edgecls[train,cpu]'",
+        ) from error

@@ -1,0 +1,33 @@
+"""``edgecls verify``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+
+from .options import provider_option, threads_option
+
+__all__ = ["verify"]
+
+
+@click.command()
+@click.argument("model")
+@provider_option
+@threads_option
+@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
+def verify(model: str, provider: str, threads: int | None, as_json: bool) -> None:
+    """Prove that this machine computes the model as it was exported.
+
+    Checks the graph's digest, the labels and preprocess, this machine's resize, and the golden outputs that PyTorch
+    gave at export; needs no torch. The exit status is 1 if any check fails.
+    """
+    from edgecls_runtime import golden
+
+    result = golden.verify(model, provider=provider, threads=threads)
+    if as_json:
+        click.echo(json.dumps({"passed": bool(result), **dataclasses.asdict(result)}, indent=2))
+    else:
+        click.echo(result)
+    result.require()

@@ -1,0 +1,87 @@
+"""Every error that a user's world can cause.
+
+::
+
+    EdgeclsError
+    ├── ImageError               a picture cannot be read, or is not one
+    ├── ModelError               a model file cannot be used
+    │   ├── ManifestError        its manifest is damaged, or contradicts the model
+    │   └── VerificationError    it does not compute what it was exported to compute
+    ├── ProviderError            the engine or the hardware that was asked for is not there
+    ├── MissingDependencyError   an optional package is not installed
+    ├── CheckpointError          weights cannot be read, or do not fit the architecture
+    ├── ExportError              a conversion failed
+    │   └── ParityError          the artifact does not agree with PyTorch
+    └── OutputError              a result cannot be written, or would overwrite a file
+
+Each carries a one-line ``cause`` that names the place and the value found, and a ``remedy`` that says what
+would be right or which command to run. The command line prints both and exits with status 1.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "EdgeclsError",
+    "ExportError",
+    "ImageError",
+    "ManifestError",
+    "MissingDependencyError",
+    "ModelError",
+    "OutputError",
+    "ParityError",
+    "ProviderError",
+    "VerificationError",
+]
+
+
+class EdgeclsError(Exception):
+    """Say what is wrong (``cause``) and what to do about it (``remedy``), a line each."""
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(cause, remedy)
+        self.cause = cause
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.cause}\n{self.remedy}"
+
+
+class ImageError(EdgeclsError):
+    """A picture cannot be read, or is not one."""
+
+
+class ModelError(EdgeclsError):
+    """A model file cannot be used."""
+
+
+class ManifestError(ModelError):
+    """A manifest is damaged, or contradicts the model that carries it."""
+
+
+class VerificationError(ModelError):
+    """A model does not compute what it was exported to compute."""
+
+
+class ProviderError(EdgeclsError):
+    """The engine or the hardware that was asked for is not there."""
+
+
+class MissingDependencyError(EdgeclsError):
+    """An optional package is not installed."""
+
+
+class CheckpointError(EdgeclsError):
+    """Weights cannot be read, or do not fit the architecture."""
+
+
+class ExportError(EdgeclsError):
+    """A conversion failed."""
+
+
+class ParityError(ExportError):
+    """The artifact does not agree with PyTorch."""
+
+
+class OutputError(EdgeclsError):
+    """A result cannot be written, or would overwrite a file."""

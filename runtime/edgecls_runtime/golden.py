@@ -1,0 +1,173 @@
+"""Golden outputs: prove on the device, without torch, that this engine on this hardware computes that model.
+
+The pictures are drawn with integer arithmetic, so every machine draws the same ones; they pass the whole way of
+a photo (resize, crop, normalize, engine), and PyTorch's answers to them ride in the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecls_runtime.classifier import Classifier
+from edgecls_runtime.errors import ManifestError, VerificationError
+from edgecls_runtime.manifest import Golden, Manifest
+from edgecls_runtime.onnx_file import graph_sha256
+from edgecls_runtime.preprocess import Preprocess, decode, normalize, resize_and_crop
+from edgecls_runtime.tolerance import TOLERANCES
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+__all__ = ["Check", "Verification", "draw_picture", "golden_from_reference", "verify"]
+
+_PICTURES = 4
+_HEIGHT, _WIDTH = 300, 400  # not the size of any crop, so that the resize has work to do
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was verified, and what was found."""
+
+    name: str
+    passed: bool
+    found: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found; true if every check passed."""
+
+    path: str
+    checks: tuple[Check, ...]
+
+    def __bool__(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<11} {check.found}" for check in self.checks
+        )
+
+    def require(self) -> None:
+        """Raise a VerificationError that names what failed, if anything did."""
+        failed = "; ".join(f"{check.name}: {check.found}" for check in self.checks if not check.passed)
+        if failed:
+            raise VerificationError(
+                f"{self.path}: {failed}", "Do not deploy it: export the model again, or try another engine or provider."
+            )
+
+
+def draw_picture(number: int) -> NDArray[np.uint8]:
+    """Draw golden picture ``number``: uint8 [300, 400, 3], the same on every machine.
+
+    Waves and edges of several scales with noise on top, so that filters of every size have something to answer.
+    """
+    y, x, channel = np.ogrid[:_HEIGHT, :_WIDTH, :3]
+    waves = _triangle(x * (number + 1) + channel * 41, 90) + _triangle(y * (channel + 1) + x + number * 57, 140)
+    edges = 255 * ((x // (16 << number) + y // 48 + channel) % 2)
+    # An integer hash of the place (multiply, xor, shift; 32 bits), as good as noise.
+    place = (x * 374_761_393 + y * 668_265_263 + channel * 974_634_777 + number * 2_147_483_629) & 0xFFFFFFFF
+    place = ((place ^ (place >> 13)) * 1_274_126_177) & 0xFFFFFFFF
+    noise = (place >> 16) & 0xFF
+    mixed: NDArray[np.int64] = (3 * waves + 2 * edges + (number + 1) * noise) // (9 + number)
+    return mixed.astype(np.uint8)
+
+
+def golden_from_reference(
+    reference: Callable[[NDArray[np.float32]], NDArray[np.float32]], manifest: Manifest
+) -> Golden:
+    """Record a reference's answers to the golden pictures.
+
+    Args:
+        reference: float32 [N, 3, H, W] to logits float32 [N, classes].
+        manifest: whose contract and preprocess count.
+    """
+    pixels = [_pixels(number, manifest.preprocess) for number in range(_PICTURES)]
+    batch = np.stack([normalize(picture, manifest.preprocess) for picture in pixels])
+    return Golden(
+        contract_sha256=manifest.contract_sha256(),
+        pixels_sha256=tuple(_sha256(picture) for picture in pixels),
+        logits_f32_base64=Golden.encode_logits(reference(batch)),
+    )
+
+
+def verify(path: str | os.PathLike[str], *, provider: str = "cpu", threads: int | None = None) -> Verification:
+    """Check a model on this machine against what its manifest recorded at export.
+
+    Four things: the graph is the one that was proven; labels and preprocess are those; this machine's resize
+    makes the same pixels; its engine computes PyTorch's logits within the tolerance of the model's precision.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        ManifestError: it carries no manifest, or no golden outputs.
+        ProviderError: the provider is not there.
+    """
+    with Classifier.load(path, provider=provider, threads=threads) as classifier:
+        manifest = classifier.manifest
+        if manifest is None or manifest.golden is None:
+            raise ManifestError(
+                f"{path}: carries no {'golden outputs' if manifest else 'manifest'} to verify it by",
+                "Export it with edgecls: edgecls export ARCH|CHECKPOINT",
+            )
+        golden = manifest.golden
+        pixels = [_pixels(number, manifest.preprocess) for number in range(len(golden.pixels_sha256))]
+        logits = classifier.run(np.stack([normalize(picture, manifest.preprocess) for picture in pixels]))
+        checks = (
+            _compare_digests("graph", [graph_sha256(path)], [manifest.graph_sha256], "nodes and weights"),
+            _compare_digests(
+                "contract", [manifest.contract_sha256()], [golden.contract_sha256], "labels, activation and preprocess"
+            ),
+            _compare_digests(
+                "pixels",
+                [_sha256(picture) for picture in pixels],
+                list(golden.pixels_sha256),
+                "resized golden pictures",
+            ),
+            _compare_logits(logits, golden.logits(), manifest.precision, f"{classifier.provider}, {classifier.engine}"),
+        )
+    return Verification(classifier.path, checks)
+
+
+def _triangle(position: NDArray[np.int64], period: int) -> NDArray[np.int64]:
+    """Return a triangle wave from 0 to 255."""
+    return np.abs(position % period * 2 - period) * 255 // period
+
+
+def _pixels(number: int, preprocess: Preprocess) -> NDArray[np.uint8]:
+    return resize_and_crop(decode(draw_picture(number), preprocess), preprocess)
+
+
+def _sha256(pixels: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def _compare_digests(name: str, found: list[str], expected: list[str], what: str) -> Check:
+    if found == expected:
+        return Check(name, passed=True, found=f"{what} are those of the export")
+    wrong = next(i for i, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1])
+    return Check(
+        name,
+        passed=False,
+        found=f"{what} are not those of the export (SHA-256 {found[wrong][:12]}, expected {expected[wrong][:12]})",
+    )
+
+
+def _compare_logits(logits: NDArray[np.float32], expected: NDArray[np.float32], precision: str, on: str) -> Check:
+    bound = TOLERANCES[precision].max_relative_diff
+    scale = float(np.abs(expected).max())
+    difference = float(np.abs(logits - expected).max())
+    relative = difference / scale if scale else float("inf")
+    agree = int((logits.argmax(axis=1) == expected.argmax(axis=1)).sum())
+    return Check(
+        "logits",
+        passed=relative <= bound,
+        found=f"max |diff| {relative:.2g} of max |logit| (allowed {bound:g}), "
+        f"top-1 the same on {agree} of {len(expected)} ({on})",
+    )

@@ -1,0 +1,82 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecls_runtime.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["check_writable", "whole_file"]
+
+
+def check_writable(target: str | os.PathLike[str], *, force: bool) -> None:
+    """Refuse a target that exists (without ``force``) or whose folder is not there.
+
+    Raises:
+        OutputError: says which.
+    """
+    target = Path(target)
+    if target.is_dir():
+        raise OutputError(f"{target}: is a folder", f"Name a file in it: {target / 'model.onnx'}")
+    if target.exists() and not force:
+        raise OutputError(f"{target}: exists already", "Choose another --output, or overwrite it with --force.")
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: the folder {target.parent} does not exist", f"Make it: mkdir -p {target.parent}")
+    if not os.access(target.parent, os.W_OK):
+        raise OutputError(f"{target}: the folder {target.parent} may not be written to", "Choose another --output.")
+
+
+@contextlib.contextmanager
+def whole_file(target: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside the target; on success it is flushed to disk and renamed into place.
+
+    On any exception the temporary file goes and the target stays as it was.
+
+    Raises:
+        OutputError: the target exists (without ``force``), or cannot be written.
+    """
+    target = Path(target)
+    check_writable(target, force=force)
+    try:
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        check_writable(target, force=force)  # again: a conversion takes minutes
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; the target is an ordinary file
+        _flush(temporary)
+        temporary.replace(target)
+        _flush(target.parent)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(target: Path, error: OSError) -> OutputError:
+    if error.errno == errno.ENOSPC:
+        return OutputError(
+            f"{target}: the disk is full", "Free some space or choose another --output; nothing was kept."
+        )
+    return OutputError(f"{target}: cannot be written: {error.strerror or error}", "Choose another --output.")

@@ -1,0 +1,360 @@
+"""The only decode, resize, crop and normalize of the whole project.
+
+Training's evaluation, calibration, parity, ``verify`` and the device all come through here, so there is no
+second implementation to drift away. The result equals torchvision's ``Resize``, ``CenterCrop``, ``ToTensor``,
+``Normalize`` bit for bit; the tests hold it against them.
+
+The policies, all of them carried by `Preprocess` and so by the manifest:
+
+========== ==================== ===============================================================================
+policy     value                meaning
+========== ==================== ===============================================================================
+exif       ``apply``            turn the picture upright by its EXIF orientation 2-8; 0, 1 and unknown values
+                                change nothing. A phone's photo lies on its side without this.
+           ``ignore``           take the pixels as stored, as ``torchvision.datasets.ImageFolder`` does.
+alpha      ``drop``             forget transparency and keep the colour beneath it, as Pillow's
+                                ``convert("RGB")`` and so every torchvision data set does.
+           ``white``, ``black`` lay the picture on that background.
+high_depth ``high-byte``        16-bit gray keeps its high byte, which is what Pillow itself does to 16-bit
+                                colour. (Its ``convert`` saturates instead: nearly every pixel turns white.)
+color      ``RGB``, ``BGR``     the order of channels that the model wants.
+frames     first                animated and multi-page files: the first frame counts.
+refused    error                32-bit float pixels (mode F), LAB and HSV: no agreed range or conversion exists.
+========== ==================== ===============================================================================
+
+Colour profiles (ICC) and gamma chunks are not applied, as in torchvision. CMYK and YCbCr convert by Pillow's rules.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import io
+import os
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from edgecls_runtime.errors import ImageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["ImageSource", "Preprocess", "decode", "load", "normalize", "resize_and_crop"]
+
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]"
+"""What a picture may come as. Arrays are uint8, [H, W, 3] RGB, [H, W, 4] RGBA or [H, W] gray."""
+
+MAX_PIXELS = 89_478_485
+"""Largest picture that is decoded unless the caller says otherwise: 256 MiB of RGB.
+
+The same number as Pillow's ``Image.MAX_IMAGE_PIXELS``, where Pillow only warns.
+"""
+
+_EXIF_ORIENTATION = 0x0112
+_INTERPOLATION = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+# Pillow's names of what turns a picture upright, by EXIF orientation (CIPA DC-008, table 6).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """Say how a picture becomes the model's input; the defaults are torchvision's ImageNet preset.
+
+    Attributes:
+        resize_size: pixels; an int is the length that the shorter side gets, a pair (height, width) is the size
+            that the picture is squashed to.
+        crop_size: pixels, (height, width), from the centre; what lies outside the picture is black.
+        interpolation: Pillow's filter of that name, with antialiasing (Pillow knows no other way).
+        mean: of each channel in the order of ``color``, on the scale 0 to 1.
+        std: likewise.
+        color: order of the channels.
+        exif: see the table of this module, as for ``alpha`` and ``high_depth``.
+    """
+
+    resize_size: int | tuple[int, int] = 256
+    crop_size: tuple[int, int] = (224, 224)
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    color: Literal["RGB", "BGR"] = "RGB"
+    exif: Literal["apply", "ignore"] = "apply"
+    alpha: Literal["drop", "white", "black"] = "drop"
+    high_depth: Literal["high-byte"] = "high-byte"
+
+    def __post_init__(self) -> None:
+        sides = (self.resize_size,) if isinstance(self.resize_size, int) else self.resize_size
+        if any(side < 1 for side in (*sides, *self.crop_size)):
+            raise ValueError(f"resize_size {self.resize_size} and crop_size {self.crop_size} must be positive")
+        if not all(0 < value < float("inf") for value in self.std):
+            raise ValueError(f"std {self.std} must be positive and finite")
+        if not all(abs(value) < float("inf") for value in self.mean):
+            raise ValueError(f"mean {self.mean} must be finite")
+
+    def __str__(self) -> str:
+        resize = (
+            f"shorter side to {self.resize_size}"
+            if isinstance(self.resize_size, int)
+            else f"squash to {self.resize_size[1]}x{self.resize_size[0]}"
+        )
+        return (
+            f"resize {resize} ({self.interpolation}), crop {self.crop_size[1]}x{self.crop_size[0]}, "
+            f"mean {_numbers(self.mean)}, std {_numbers(self.std)}, {self.color}, "
+            f"exif {self.exif}, alpha {self.alpha}, 16-bit {self.high_depth}"
+        )
+
+    def replace(self, **changes: Any) -> Preprocess:
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def load(
+    source: ImageSource,
+    preprocess: Preprocess,
+    *,
+    out: NDArray[np.float32] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.float32]:
+    """Turn a picture into the model's input.
+
+    Args:
+        source: the picture.
+        preprocess: what to do to it.
+        out: float32 [3, H, W] to write into, H and W being the crop's; a new array otherwise.
+        max_pixels: a larger picture, before or after the resize, is refused.
+
+    Returns:
+        float32 [3, H, W].
+
+    Raises:
+        ImageError: the picture cannot be read, or is refused.
+    """
+    image = decode(source, preprocess, max_pixels=max_pixels)
+    return normalize(resize_and_crop(image, preprocess, max_pixels=max_pixels), preprocess, out=out)
+
+
+def decode(source: ImageSource, preprocess: Preprocess, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read a picture and apply the policies for orientation, transparency and depth.
+
+    Returns:
+        A Pillow image of mode RGB.
+
+    Raises:
+        ImageError: the picture cannot be read, or is refused.
+    """
+    where = describe_source(source)
+    if not isinstance(source, (str, os.PathLike, bytes, Image.Image, np.ndarray)) and not source.seekable():
+        source = source.read()  # standard input, a socket
+    try:
+        opened = _open(source, where)
+        # The caller's own image stays open; leaving an image's `with` closes its file and keeps its pixels.
+        with contextlib.nullcontext(opened) if opened is source else opened as image:
+            _check_size(where, image.size, max_pixels)
+            image.load()
+            upright = _upright(image) if preprocess.exif == "apply" else image
+            return _to_rgb(upright, preprocess, where)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _unreadable(source, where, error) from error
+
+
+def resize_and_crop(image: Image.Image, preprocess: Preprocess, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Resize an RGB image and cut out the centre, as torchvision's ``Resize`` and ``CenterCrop`` do.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
+
+    Raises:
+        ImageError: the resized picture would exceed ``max_pixels`` (a 1x100000 strip, say).
+    """
+    size = _resized(image.size, preprocess.resize_size)
+    if size != image.size:
+        _check_size(f"{image.width}x{image.height} picture, resized", size, max_pixels)
+        image = image.resize(size, _INTERPOLATION[preprocess.interpolation])
+    height, width = preprocess.crop_size
+    if image.size != (width, height):
+        left, top = _crop_start(image.width, width), _crop_start(image.height, height)
+        image = image.crop((left, top, left + width, top + height))
+    return np.asarray(image)
+
+
+def normalize(
+    pixels: NDArray[np.uint8], preprocess: Preprocess, *, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Scale uint8 [H, W, 3] RGB pixels to ``(pixel / 255 - mean) / std`` in float32 [3, H, W].
+
+    A channel has only 256 values, so each is looked up in a table computed in torch's own order: bit-identical
+    to ``ToTensor`` + ``Normalize`` and quicker than the arithmetic.
+    """
+    table = _normalize_table(preprocess.mean, preprocess.std)
+    if out is None:
+        out = np.empty((3, *pixels.shape[:2]), np.float32)
+    for channel in range(3):
+        plane = pixels[:, :, channel if preprocess.color == "RGB" else 2 - channel]
+        np.take(table[channel], plane, out=out[channel], mode="clip")  # "clip": unbuffered; uint8 is never outside
+    return out
+
+
+def describe_source(source: ImageSource) -> str:
+    """Name a picture in an error: its path if it has one."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    if isinstance(source, bytes):
+        return f"<{len(source)} bytes>"
+    if isinstance(source, np.ndarray):
+        return f"<{source.dtype} array {list(source.shape)}>"
+    if isinstance(source, Image.Image):
+        return str(getattr(source, "filename", "") or f"<{source.mode} image {source.width}x{source.height}>")
+    return str(getattr(source, "name", "<stream>"))
+
+
+@functools.lru_cache(maxsize=16)
+def _normalize_table(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
+    values = np.arange(256, dtype=np.float32) / np.float32(255)
+    table = (values - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
+    table.setflags(write=False)
+    return table
+
+
+def _open(source: ImageSource, where: str) -> Image.Image:
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, np.ndarray):
+        return _from_array(source, where)
+    if isinstance(source, bytes):
+        return Image.open(io.BytesIO(source))
+    return Image.open(source)
+
+
+def _from_array(array: NDArray[np.uint8], where: str) -> Image.Image:
+    gray_or_color = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not gray_or_color or array.size == 0:
+        raise ImageError(
+            f"{where}: not a picture",
+            "Give uint8 pixels of shape [H, W, 3] (RGB), [H, W, 4] (RGBA) or [H, W] (gray).",
+        )
+    return Image.fromarray(array)
+
+
+def _check_size(where: str, size: tuple[int, int], max_pixels: int) -> None:
+    if size[0] < 1 or size[1] < 1:
+        raise ImageError(f"{where}: has no pixels ({size[0]}x{size[1]})", "Give a picture of at least 1x1 pixel.")
+    if size[0] * size[1] > max_pixels:
+        raise ImageError(
+            f"{where}: {size[0]}x{size[1]} is {size[0] * size[1]:,} pixels, over the limit of {max_pixels:,}",
+            "Scale it down first, or raise the limit (--max-pixels, max_pixels=) if you trust its source.",
+        )
+
+
+def _unreadable(source: ImageSource, where: str, error: Exception) -> ImageError:
+    """Translate what Pillow and the file system raise; Pillow's plugins raise a zoo, hence the width."""
+    if isinstance(error, FileNotFoundError):
+        return ImageError(f"{where}: no such file", "Check the path.")
+    if isinstance(error, IsADirectoryError):
+        return ImageError(f"{where}: is a folder, not a picture", "Give the pictures in it.")
+    if isinstance(error, PermissionError):
+        return ImageError(f"{where}: may not be read (permission denied)", "Change its permissions.")
+    if isinstance(error, Image.DecompressionBombError):
+        return ImageError(
+            f"{where}: {error}",
+            "Scale it down first; a trusted file of that size also needs a higher PIL.Image.MAX_IMAGE_PIXELS.",
+        )
+    if isinstance(error, UnidentifiedImageError):
+        start = _first_bytes(source)
+        found = (
+            "is empty (0 bytes)" if start == b"" else f"is not a picture that Pillow can read (starts with {start!r})"
+        )
+        return ImageError(f"{where}: {found}", "Give a JPEG, PNG, WebP, GIF, BMP or TIFF file.")
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ImageError(f"{where}: cannot be decoded: {reason}", "The file is damaged or cut short: get it anew.")
+
+
+def _first_bytes(source: ImageSource) -> bytes:
+    if isinstance(source, (str, os.PathLike)):
+        with open(source, "rb") as file:
+            return file.read(12)
+    if isinstance(source, bytes):
+        return source[:12]
+    if isinstance(source, (Image.Image, np.ndarray)):
+        return b"?"
+    source.seek(0)
+    return source.read(12)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION)
+    except Exception:  # noqa: BLE001 - damaged metadata raises anything; the pixels are whole, so it says nothing
+        return image
+    # A damaged tag can hold any type, an unhashable one included.
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def _to_rgb(image: Image.Image, preprocess: Preprocess, where: str) -> Image.Image:
+    keyed = "transparency" in image.info  # a colour key or a palette's alpha (PNG tRNS, GIF)
+    if image.mode == "RGB" and (preprocess.alpha == "drop" or not keyed):
+        return image
+    if image.mode.startswith("I"):
+        image = _high_byte(image, where)
+    if image.mode in ("F", "LAB", "HSV"):
+        raise ImageError(
+            f"{where}: pixels of mode {image.mode} have no agreed conversion to RGB",
+            "Convert the picture to 8-bit RGB first, with a range or profile that you choose.",
+        )
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
+    if not keyed and image.mode not in ("LA", "PA", "RGBA"):
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    if preprocess.alpha == "drop":
+        return image.convert("RGB")
+    background = Image.new("RGBA", image.size, preprocess.alpha)
+    return Image.alpha_composite(background, image).convert("RGB")
+
+
+def _high_byte(image: Image.Image, where: str) -> Image.Image:
+    """Turn 16-bit gray (Pillow's modes I;16*, and I where a 16-bit file is opened as 32-bit) into 8-bit gray."""
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 0xFFFF:
+        raise ImageError(
+            f"{where}: 32-bit pixels from {low} to {high} have no agreed range",
+            "Convert the picture to 8-bit or 16-bit gray first, with a range that you choose.",
+        )
+    return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+def _resized(size: tuple[int, int], resize_size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (width, height) after the resize; torchvision truncates the longer side, so this does too."""
+    if not isinstance(resize_size, int):
+        return resize_size[1], resize_size[0]
+    width, height = size
+    if width <= height:
+        return resize_size, int(resize_size * height / width)
+    return int(resize_size * width / height), resize_size
+
+
+def _crop_start(length: int, crop: int) -> int:
+    """Return where the centre crop starts, in torchvision's rounding; negative where it must be padded."""
+    return -((crop - length) // 2) if crop > length else round((length - crop) / 2.0)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return "/".join(f"{value:g}" for value in values)

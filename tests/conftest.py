@@ -1,0 +1,39 @@
+"""What the whole suite shares. Imports nothing beyond pytest: the runtime's tests run where torch is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+REAL_DATA = Path(os.environ.get("EDGECLS_REAL_DATA") or REPOSITORY.parent / "shared" / "data")
+
+
+def pytest_configure() -> None:
+    """Turn what EDGECLS_REQUIRE names (packages, real_data) from a skip into a failure, for CI."""
+    for name in filter(None, os.environ.get("EDGECLS_REQUIRE", "").split(",")):
+        if not (REAL_DATA.is_dir() if name == "real_data" else importlib.util.find_spec(name)):
+            raise pytest.UsageError(f"EDGECLS_REQUIRE names {name}, which is not here")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not REAL_DATA.is_dir():
+        absent = pytest.mark.skip(reason=f"the real pictures and weights are not at {REAL_DATA}")
+        for item in items:
+            if item.get_closest_marker("real_data"):
+                item.add_marker(absent)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real pictures and weights; for tests marked real_data."""
+    return REAL_DATA
+
+
+@pytest.fixture
+def models() -> Path:
+    """The folder of tiny models."""
+    return REPOSITORY / "tests" / "models"

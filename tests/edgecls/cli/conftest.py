@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from edgecls_runtime.golden import draw_picture
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Refused = Callable[[subprocess.CompletedProcess[str], str, str], None]
+
+
+@pytest.fixture
+def edgecls(tmp_path: Path) -> Run:
+    """Run the command line as a person does: a process of its own, in an empty folder."""
+
+    def run(*arguments: object, stdin: bytes = b"", environment: dict[str, str] | None = None) -> object:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgecls", *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            cwd=tmp_path,
+            env=os.environ | (environment or {}),
+            timeout=250,
+            check=False,
+        )
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run  # type: ignore[return-value]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(draw_picture(1)).save(path)
+    return path
+
+
+@pytest.fixture
+def refused() -> Refused:
+    """Exit status 1, a line that says what is wrong and one that says what to do, no traceback."""
+    return assert_refused
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], cause: str, remedy: str) -> None:
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    error = done.stderr[done.stderr.index("error: ") :].splitlines()
+    assert len(error) == 2, error
+    assert cause in error[0]
+    assert remedy in error[1]

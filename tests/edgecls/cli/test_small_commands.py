@@ -1,0 +1,132 @@
+"""verify, info, doctor, completion, --help, --version: what runs without torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import edgecls_runtime
+from edgecls_runtime import manifest
+
+if TYPE_CHECKING:
+    from conftest import Refused, Run
+
+
+def test_verify(edgecls: Run, refused: Refused, models: Path, tmp_path: Path) -> None:
+    done = edgecls("verify", models / "tiny.onnx")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 4
+
+    content = bytearray((models / "tiny.onnx").read_bytes())
+    content[len(content) // 3] ^= 0x40  # one bit of one weight
+    (tmp_path / "m.onnx").write_bytes(content)
+    done = edgecls("verify", "m.onnx")
+    assert "FAIL  graph" in done.stdout
+    refused(done, "m.onnx: graph: nodes and weights are not those of the export", "Do not deploy it")
+
+    machine = edgecls("verify", "m.onnx", "--json")
+    assert machine.returncode == 1
+    report = json.loads(machine.stdout)
+    assert report["passed"] is False
+    assert [check["name"] for check in report["checks"]] == ["graph", "contract", "pixels", "logits"]
+
+
+def test_verify_wants_something_to_verify_by(edgecls: Run, refused: Refused, models: Path) -> None:
+    refused(edgecls("verify", models / "foreign.onnx"), "carries no manifest", "edgecls export")
+
+
+def test_info(edgecls: Run, models: Path) -> None:
+    done = edgecls("info", models / "tiny.onnx")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {line[:11].strip(): line[12:] for line in done.stdout.splitlines()}
+    assert rows["labels"] == "5: ant, bee, cat, dog, eel"
+    assert rows["inputs"] == "input: float32 [batch, 3, 32, 32]"
+    assert "none (not exported by edgecls)" in edgecls("info", models / "foreign.onnx").stdout
+
+
+def test_info_as_json_is_the_whole_manifest(edgecls: Run, models: Path) -> None:
+    facts = json.loads(edgecls("info", "--json", models / "tiny.onnx").stdout)
+    document = manifest.read(models / "tiny.onnx")
+    assert document is not None
+    assert facts["manifest"] == json.loads(document.to_json())
+    assert facts["size_bytes"] == (models / "tiny.onnx").stat().st_size
+    assert json.loads(edgecls("info", "--json", models / "foreign.onnx").stdout)["manifest"] is None
+
+
+def test_info_of_a_broken_file(edgecls: Run, refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x0a:\xff\xff\x03")
+    refused(edgecls("info", "m.onnx"), "m.onnx: is cut short", "again")
+
+
+def test_doctor(edgecls: Run) -> None:
+    done = edgecls("doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"numpy {importlib.metadata.version('numpy')}" in done.stdout
+    assert "CPUExecutionProvider" in done.stdout
+
+
+def test_doctor_finds_the_clash_of_the_two_wheels(edgecls: Run, refused: Refused, tmp_path: Path) -> None:
+    other = "onnxruntime_gpu" if importlib.util.find_spec("onnxruntime") else "onnxruntime"
+    fake = tmp_path / "site" / f"{other}-1.0.dist-info"
+    fake.mkdir(parents=True)
+    (fake / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {other.replace('_', '-')}\nVersion: 1.0\n")
+    done = edgecls("doctor", environment={"PYTHONPATH": str(fake.parent)})
+    refused(done, "are both installed", "pip uninstall onnxruntime onnxruntime-gpu")
+
+
+def test_version(edgecls: Run) -> None:
+    assert edgecls("--version").stdout == f"edgecls, version {edgecls_runtime.__version__}\n"
+    assert importlib.metadata.version("edgecls") == edgecls_runtime.__version__
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(edgecls: Run, shell: str) -> None:
+    done = edgecls("completion", shell)
+    assert done.returncode == 0
+    assert "_EDGECLS_COMPLETE" in done.stdout
+
+
+def test_completion_completes(edgecls: Run) -> None:
+    done = edgecls(environment={"_EDGECLS_COMPLETE": "bash_complete", "COMP_WORDS": "edgecls inf", "COMP_CWORD": "1"})
+    assert set(done.stdout.split()) == {"plain,infer", "plain,info"}
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
+    """The time itself (under 0.4 s) is measured by benchmarks/overhead.py; this is why it holds."""
+    code = (
+        "import sys\n"
+        "from edgecls.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    print(*sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert "click" in loaded
+    assert {"torch", "torchvision", "onnx", "onnxruntime", "numpy", "PIL"}.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize("arguments", [["export", "alexnet"], ["summary", "alexnet"], ["models"]])
+def test_without_torch_training_commands_say_how_to_get_it(
+    edgecls: Run, refused: Refused, tmp_path: Path, arguments: list[str]
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "torch.py").write_text("raise ImportError('no torch here', name='torch')")
+    done = edgecls(*arguments, environment={"PYTHONPATH": str(tmp_path / "site")})
+    refused(done, "this command needs the package torch", "pip install 'edgecls[train,cpu]'")
+
+
+@pytest.mark.skipif("EDGECLS_RUNTIME_ALONE" not in os.environ, reason="for `make test-runtime-alone`")
+def test_nothing_but_the_runtimes_own_dependencies_is_here() -> None:
+    direct = {"numpy", "pillow", "click", "onnxruntime", "edgecls"}
+    engines_own = {"flatbuffers", "packaging", "protobuf", "coloredlogs", "humanfriendly", "sympy", "mpmath"}
+    test_tools = {"pytest", "pytest-timeout", "iniconfig", "pluggy", "pygments"}
+    here = {item.metadata["Name"].lower() for item in importlib.metadata.distributions()}
+    assert here - {"pip", "setuptools"} <= direct | engines_own | test_tools
+    assert direct <= here

@@ -1,0 +1,211 @@
+"""Policies and bad input; tests/end_to_end/test_preprocess_parity.py holds the numbers against torchvision."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgecls_runtime import preprocess
+from edgecls_runtime.errors import ImageError
+from edgecls_runtime.preprocess import Preprocess
+
+SPEC = Preprocess(resize_size=8, crop_size=(8, 8))
+
+
+def encoded(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def photo(width: int = 40, height: int = 30) -> Image.Image:
+    y, x = np.mgrid[:height, :width]
+    pixels = np.stack([x * 255 // width, y * 255 // height, (x * y) % 256], axis=2)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def pixels(source: preprocess.ImageSource, spec: Preprocess = SPEC) -> np.ndarray:
+    return np.asarray(preprocess.decode(source, spec))
+
+
+def test_every_kind_of_source_gives_the_same_input(tmp_path: Path) -> None:
+    image = photo()
+    (tmp_path / "a.png").write_bytes(encoded(image))
+    expected = preprocess.load(image, SPEC)
+    assert expected.shape == (3, 8, 8)
+    assert expected.dtype == np.float32
+    sources: list[preprocess.ImageSource] = [
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        encoded(image),
+        io.BytesIO(encoded(image)),
+        np.asarray(image),
+    ]
+    for source in sources:
+        np.testing.assert_array_equal(preprocess.load(source, SPEC), expected)
+
+
+def test_files_are_closed_and_the_callers_image_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "two.gif"
+    photo().save(path, save_all=True, append_images=[photo(41)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        preprocess.load(path, SPEC)
+    with Image.open(path) as image:
+        preprocess.load(image, SPEC)
+        image.seek(1)  # still open
+
+
+def test_the_result_is_written_into_the_given_array() -> None:
+    out = np.zeros((3, 8, 8), np.float32)
+    assert preprocess.load(photo(), SPEC, out=out) is out
+    np.testing.assert_array_equal(out, preprocess.load(photo(), SPEC))
+
+
+def test_bgr_is_rgb_with_the_channels_turned() -> None:
+    same = {"mean": (0.1, 0.1, 0.1), "std": (0.2, 0.2, 0.2)}
+    rgb = preprocess.load(photo(), SPEC.replace(**same))
+    bgr = preprocess.load(photo(), SPEC.replace(color="BGR", **same))
+    np.testing.assert_array_equal(bgr, rgb[::-1])
+    assert not np.array_equal(bgr, rgb)
+
+
+def test_alpha_policies() -> None:
+    half = Image.new("RGBA", (4, 4), (200, 100, 0, 0))
+    half.putpixel((0, 0), (200, 100, 0, 255))
+    for mode in ("RGBA", "PNG with palette"):
+        source = half if mode == "RGBA" else encoded(half.quantize(4))
+        expected = {"drop": (200, 100, 0), "white": (255, 255, 255), "black": (0, 0, 0)}
+        for policy, background in expected.items():
+            got = pixels(source, SPEC.replace(alpha=policy))
+            assert tuple(got[0, 0]) == (200, 100, 0)
+            if not (policy == "drop" and mode != "RGBA"):  # quantizing forgets the colour beneath
+                assert tuple(got[3, 3]) == background
+
+
+def test_a_colour_key_is_transparency_too() -> None:
+    source = encoded(Image.new("RGB", (2, 2), (10, 20, 30)), transparency=(10, 20, 30))
+    assert tuple(pixels(source)[0, 0]) == (10, 20, 30)
+    assert tuple(pixels(source, SPEC.replace(alpha="white"))[0, 0]) == (255, 255, 255)
+
+
+def test_16_bit_gray_keeps_its_high_byte() -> None:
+    ramp = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    got = pixels(encoded(Image.fromarray(ramp)))
+    np.testing.assert_array_equal(got, np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2))
+
+
+def test_pixels_without_an_agreed_range_are_refused() -> None:
+    with pytest.raises(ImageError, match=r"32-bit pixels from -5 to 70000 have no agreed range"):
+        pixels(Image.fromarray(np.array([[-5, 70000]], np.int32)))
+    with pytest.raises(ImageError, match="pixels of mode F have no agreed conversion"):
+        pixels(Image.new("F", (2, 2)))
+
+
+def test_exif_orientation_turns_the_picture_upright() -> None:
+    image = photo()
+    stored = {  # what a camera stores so that the tag makes it upright: the inverse of the tag's turn
+        1: image,
+        2: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: image.transpose(Image.Transpose.ROTATE_180),
+        4: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: image.transpose(Image.Transpose.TRANSPOSE),
+        6: image.transpose(Image.Transpose.ROTATE_90),
+        7: image.transpose(Image.Transpose.TRANSVERSE),
+        8: image.transpose(Image.Transpose.ROTATE_270),
+    }
+    for orientation, turned in stored.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        source = encoded(turned, exif=exif)
+        np.testing.assert_array_equal(pixels(source), np.asarray(image), err_msg=str(orientation))
+        np.testing.assert_array_equal(pixels(source, SPEC.replace(exif="ignore")), np.asarray(turned))
+
+
+@pytest.mark.parametrize("value", [0, 9, 255])
+def test_unknown_orientations_change_nothing(value: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    np.testing.assert_array_equal(pixels(encoded(photo(), exif=exif)), np.asarray(photo()))
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (b"", r"is empty \(0 bytes\)"),
+        (b"This is a text.\n", r"is not a picture that Pillow can read \(starts with b'This is a te'\)"),
+        (encoded(photo(200, 200), "JPEG")[:1500], "cannot be decoded: image file is truncated"),
+        (encoded(photo(200, 200))[:300], "cannot be decoded: "),
+    ],
+)
+def test_broken_files_are_named(tmp_path: Path, content: bytes, cause: str) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=f"photo.jpg: {cause}"):
+        preprocess.load(path, SPEC)
+    with pytest.raises(ImageError, match=cause):
+        preprocess.load(content, SPEC)
+    with pytest.raises(ImageError, match=cause):
+        preprocess.load(io.BytesIO(content), SPEC)
+
+
+def test_paths_that_are_no_files(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no.jpg: no such file"):
+        preprocess.load(tmp_path / "no.jpg", SPEC)
+    with pytest.raises(ImageError, match="is a folder, not a picture"):
+        preprocess.load(tmp_path, SPEC)
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(encoded(photo()))
+    secret.chmod(0)
+    if os.getuid() != 0:  # root may read everything
+        with pytest.raises(ImageError, match="may not be read"):
+            preprocess.load(secret, SPEC)
+
+
+@pytest.mark.parametrize("array", [np.zeros((8, 8, 3)), np.zeros((3, 8, 8), np.uint8), np.zeros((0, 8, 3), np.uint8)])
+def test_arrays_of_another_kind_are_refused(array: Any) -> None:
+    with pytest.raises(ImageError, match="not a picture\nGive uint8 pixels of shape"):
+        preprocess.load(array, SPEC)
+
+
+def test_strided_arrays_are_pictures() -> None:
+    flipped = np.asarray(photo())[::-1, ::2, ::-1]
+    np.testing.assert_array_equal(pixels(flipped), flipped)
+
+
+def test_the_pixel_limit_holds_before_decoding_and_after_the_resize() -> None:
+    with pytest.raises(ImageError, match="40x30 is 1,200 pixels, over the limit of 1,199"):
+        preprocess.load(encoded(photo()), SPEC, max_pixels=1199)
+    preprocess.load(encoded(photo()), SPEC, max_pixels=1200)
+    strip = Image.new("RGB", (1, 100_000))
+    with pytest.raises(ImageError, match="1x100000 picture, resized: 256x25600000 is 6,553,600,000 pixels"):
+        preprocess.load(strip, Preprocess())
+
+
+def test_a_picture_smaller_than_the_crop_is_centred_on_black() -> None:
+    spec = Preprocess(resize_size=(2, 2), crop_size=(5, 4))
+    cropped = preprocess.resize_and_crop(Image.new("RGB", (2, 2), "white"), spec)
+    assert cropped.shape == (5, 4, 3)
+    np.testing.assert_array_equal(np.argwhere(cropped[:, :, 0] == 255), [[1, 1], [1, 2], [2, 1], [2, 2]])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"resize_size": 0}, {"crop_size": (0, 5)}, {"std": (1, 0, 1)}, {"mean": (0, 0, float("inf"))}]
+)
+def test_impossible_preprocess_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        Preprocess(**wrong)
+
+
+def test_it_says_what_it_does() -> None:
+    assert str(Preprocess(resize_size=(224, 200), crop_size=(224, 200))) == (
+        "resize squash to 200x224 (bilinear), crop 200x224, mean 0.485/0.456/0.406, std 0.229/0.224/0.225, RGB, "
+        "exif apply, alpha drop, 16-bit high-byte"
+    )
