@@ -39,14 +39,9 @@ def doctor() -> None:
             "installed; they are one import package, and either may have overwritten the other",
             "Keep one: pip uninstall onnxruntime onnxruntime-gpu && pip install 'edgecls[gpu]'  (or 'edgecls[cpu]')",
         )
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"onnxruntime: cannot be imported ({error})",
-            "Install it with: pip install 'edgecls[cpu]', or 'edgecls[gpu]' for CUDA",
-        ) from error
-    click.echo(f"{'providers':<10} {', '.join(onnxruntime.get_available_providers())}")
+    from edgecls_runtime.backends.onnxruntime import import_onnxruntime
+
+    click.echo(f"{'providers':<10} {', '.join(import_onnxruntime().get_available_providers())}")
 
 
 def _version(distribution: str) -> str | None:

@@ -204,8 +204,6 @@ class _OnnxBytes:
                 position += 8 if wire == _FIXED64 else 4
             else:
                 raise self._damaged(f"wire type {wire} at byte {position}")
-            if number == 0:
-                raise self._damaged(f"field number 0 at byte {begin}")
             if position > end:
                 if (
                     self.view[0] != _MODEL_IR_VERSION << 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,18 +45,11 @@ def whole_file(target: str | os.PathLike[str], *, force: bool = False) -> Iterat
     """
     target = Path(target)
     check_writable(target, force=force)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
+        temporary.touch(exist_ok=False)
         yield temporary
         check_writable(target, force=force)  # again: a conversion takes minutes
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; the target is an ordinary file
         _flush(temporary)
         temporary.replace(target)
         _flush(target.parent)

@@ -79,6 +79,10 @@ def test_skeletons_of_all_archs_hold_the_state_and_nothing_else():
         assert not loose, arch
 
 
+def test_a_skeleton_takes_no_memory():
+    assert models.skeleton("alexnet", num_classes=10**9).classifier[6].weight.shape == (10**9, 4096)  # 16 TB
+
+
 @pytest.mark.parametrize("arch", [SMALL, "mnasnet0_5", "regnet_x_400mf", "mobilenet_v3_small"])
 def test_assemble_copies_the_weights_into_an_equal_model(arch):
     source = models.build(arch, num_classes=5)

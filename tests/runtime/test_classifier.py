@@ -154,6 +154,15 @@ def test_numbers_that_are_none_are_an_error(models: Path) -> None:
         classifier.predict(PICTURES[0])
 
 
+def test_an_engine_that_returns_another_number_of_classes_is_an_error(
+    tiny: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tiny._backend is not None
+    monkeypatch.setattr(tiny._backend, "run", lambda batch: np.zeros((len(batch), 6), np.float32))
+    with pytest.raises(ManifestError, match="tiny.onnx: returned 6 outputs for 5 labels"):
+        tiny.predict(PICTURES[0])
+
+
 def test_labels_and_preprocess_must_fit_a_foreign_model(models: Path) -> None:
     with pytest.raises(ManifestError, match="2 labels for 5 outputs"):
         Classifier.load(models / "foreign.onnx", labels=["a", "b"])

@@ -13,7 +13,7 @@ from edgecls_runtime.onnx_file import TensorInfo
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["OnnxRuntimeBackend"]
+__all__ = ["OnnxRuntimeBackend", "import_onnxruntime"]
 
 _PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
@@ -29,17 +29,27 @@ _DTYPES = {
 _FATAL_ONLY = 4  # ONNX Runtime's log level; what goes wrong reaches the caller as an exception
 
 
+def import_onnxruntime() -> Any:
+    """Return the onnxruntime package, of whichever wheel is installed.
+
+    Raises:
+        MissingDependencyError: none is.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"onnxruntime: cannot be imported ({error})",
+            "Install it with: pip install 'edgecls[cpu]', or 'edgecls[gpu]' for CUDA",
+        ) from error
+    return onnxruntime
+
+
 class OnnxRuntimeBackend:
     """A model in an ONNX Runtime session (see `edgecls_runtime.backends.Backend`)."""
 
     def __init__(self, path: str | os.PathLike[str], *, provider: str, threads: int | None) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"onnxruntime: cannot be imported ({error})",
-                "Install it with: pip install 'edgecls[cpu]', or 'edgecls[gpu]' for CUDA",
-            ) from error
+        onnxruntime = import_onnxruntime()
         where = os.fspath(path)
         name, settings = _PROVIDERS[provider]
         available = onnxruntime.get_available_providers()

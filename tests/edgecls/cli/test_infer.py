@@ -82,6 +82,19 @@ def test_folders_globs_and_standard_input(edgecls: Run, models: Path, photo: Pat
     assert "note: 1 files passed over: no pictures by their suffix" in noted.stderr
 
 
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (b"", "<stdin>: is empty (0 bytes)"),
+        (b"no picture", "<stdin>: is not a picture that Pillow can read (starts with"),
+    ],
+)
+def test_bad_standard_input(edgecls: Run, models: Path, content: bytes, cause: str) -> None:
+    done = edgecls("infer", "--engine", models / "tiny.onnx", "-", stdin=content)
+    assert done.returncode == 1
+    assert done.stderr.startswith(cause)
+
+
 def test_a_folder_without_pictures_is_an_error(edgecls: Run, refused: Refused, models: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     refused(edgecls("infer", "--engine", models / "tiny.onnx", "empty"), "empty: no pictures there", "Give files")

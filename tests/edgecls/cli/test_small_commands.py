@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,17 @@ def test_doctor_finds_the_clash_of_the_two_wheels(edgecls: Run, refused: Refused
     refused(done, "are both installed", "pip uninstall onnxruntime onnxruntime-gpu")
 
 
+@pytest.mark.parametrize("arguments", [["doctor"], ["infer", "--engine", "tiny.onnx", "photo.jpg"]])
+def test_without_an_engine_one_is_told_what_to_install(
+    edgecls: Run, refused: Refused, models: Path, photo: Path, arguments: list[str]
+) -> None:
+    (photo.parent / "tiny.onnx").write_bytes((models / "tiny.onnx").read_bytes())
+    (photo.parent / "site").mkdir()
+    (photo.parent / "site" / "onnxruntime.py").write_text("raise ImportError('no engine here')")
+    done = edgecls(*arguments, environment={"PYTHONPATH": str(photo.parent / "site")})
+    refused(done, "onnxruntime: cannot be imported (no engine here)", "pip install 'edgecls[cpu]'")
+
+
 def test_version(edgecls: Run) -> None:
     assert edgecls("--version").stdout == f"edgecls, version {edgecls_runtime.__version__}\n"
     assert importlib.metadata.version("edgecls") == edgecls_runtime.__version__
@@ -99,8 +111,17 @@ def test_completion_completes(edgecls: Run) -> None:
     assert set(done.stdout.split()) == {"plain,infer", "plain,info"}
 
 
+def test_help_answers_in_under_0_4_seconds(edgecls: Run) -> None:
+    """The promise, with a margin of six on an idle machine; the best of five, so that a busy one does not fail it."""
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        assert edgecls("--help").returncode == 0
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.4
+
+
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
-    """The time itself (under 0.4 s) is measured by benchmarks/overhead.py; this is why it holds."""
     code = (
         "import sys\n"
         "from edgecls.cli import main\n"
