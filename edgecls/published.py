@@ -126,8 +126,11 @@ def fetch(weights: PretrainedWeights, *, timeout_s: float = TIMEOUT_S, progress:
                 f"Fetch it on another machine and put it into {path.parent}, or give `--weights FILE`, "
                 "or `--weights none` for random weights.",
             ) from error
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}", "Check the file.") from error
     if not digest.startswith(weights.sha256_prefix):
         raise CheckpointError(
             f"{path}: its SHA-256 starts with {digest[:8]}, not {weights.sha256_prefix}: it is damaged or another file",

@@ -34,7 +34,7 @@ class _Labels(click.ParamType[tuple[str, ...]]):
             raise ManifestError(f"{value}: cannot be read: {error.strerror}", "Check the path of --labels.") from error
         except ValueError as error:
             raise ManifestError(f"{value}: {error}", "Give UTF-8 text, one label a line, or a JSON list.") from error
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
             raise ManifestError(f"{value}: is not a list of texts", 'Give one label a line, or JSON: ["cat", "dog"].')
         for number, label in enumerate(labels, start=1):
             if not label or not label.isprintable():

@@ -99,3 +99,18 @@ def test_an_input_that_does_not_run_is_a_model_error(arch, size):
         layer_table.summarize(arch, input_size=size)
     assert caught.value.cause.startswith(f"alexnet does not run on an input of {'x'.join(map(str, size))}: ")
     assert "\n" not in caught.value.cause
+
+
+class Twice(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 3, 1)
+
+    def forward(self, pictures):
+        return self.conv(self.conv(pictures))
+
+
+def test_a_layer_that_runs_twice_has_its_parameters_once():
+    summary = layer_table.summarize(Twice(), input_size=(1, 3, 5, 5))
+    assert [(row.parameters, row.multiply_adds) for row in summary.layers] == [(12, 300), (0, 300)]
+    assert (summary.parameters, summary.multiply_adds) == (12, 600)

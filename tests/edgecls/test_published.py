@@ -233,3 +233,10 @@ def test_the_timeout_holds_during_a_download_alone(hub, monkeypatch):
     finally:
         socket.setdefaulttimeout(None)
     assert seen == [published.TIMEOUT_S]
+
+
+def test_a_cached_file_that_cannot_be_read_is_a_checkpoint_error(hub):
+    weights = on_server("http://127.0.0.1:9")
+    (hub / weights.file_name).mkdir(parents=True)  # in the place of a file
+    with pytest.raises(CheckpointError, match=r"tiny-\w+\.pth: cannot be read: Is a directory"):
+        published.fetch(weights)

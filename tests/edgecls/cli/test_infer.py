@@ -125,6 +125,7 @@ def test_foreign_models(edgecls: Run, models: Path, photo: Path) -> None:
     [
         (["--labels", "none.txt"], "none.txt: cannot be read: No such file", "Check the path of --labels."),
         (["--labels", "empty.json"], "empty.json: ", "one label a line, or a JSON list"),
+        (["--labels", "empty.txt"], "empty.txt: is not a list of texts", "Give one label a line"),
         (["--labels", "three.txt"], "3 labels for 5 outputs", "one label for each output"),
         (["--labels", "colour.txt"], r"label 1 is '\x1b[31mred'", "no control characters"),
         (["--preprocess", "none.json"], "none.json: cannot be read", "Check the path of --preprocess."),
@@ -136,6 +137,7 @@ def test_bad_labels_and_preprocess(
     edgecls: Run, refused: Refused, models: Path, photo: Path, arguments: list[str], cause: str, remedy: str
 ) -> None:
     (photo.parent / "empty.json").touch()
+    (photo.parent / "empty.txt").touch()
     (photo.parent / "three.txt").write_text("a\nb\nc\n")
     (photo.parent / "colour.txt").write_text("\x1b[31mred\nb\nc\nd\ne\n")
     (photo.parent / "wrong.json").write_text('{"resize": 256}')
