@@ -169,7 +169,7 @@ def checkpoint_from_document(document: dict[str, Any], path: Path) -> Checkpoint
             f"{path}: is of format {document['format']!r}; this edgecls reads {FORMAT!r}",
             "Install the edgecls that wrote it, or train again.",
         )
-    damaged = "The file was damaged, or not written by `edgecls train`: train again."
+    damaged = "The file was damaged, or not written by edgecls: train again, or save it again."
     if not is_state_dict(document.get("state_dict")):
         raise CheckpointError(f"{path}: state_dict: is missing, or not tensors by name", damaged)
     try:

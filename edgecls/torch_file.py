@@ -30,7 +30,7 @@ def read_torch_file(path: Path) -> object:
     if not path.is_file():
         raise CheckpointError(f"{path}: is not a file", "Name the file of weights itself.")
     whole = "Copy or download it again; it may have been cut short."
-    ours = "Give a whole checkpoint of `edgecls train`, or a state dict saved with torch.save."
+    ours = "Give a whole checkpoint of edgecls, or a state dict saved with torch.save."
     try:
         with path.open("rb") as file:
             start = file.read(4)

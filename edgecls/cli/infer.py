@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -61,9 +62,15 @@ def infer(
     --labels and --preprocess are for ONNX files of other makers; those of edgecls carry their own. The exit status
     is 1 if any picture failed; the others are answered all the same.
     """
+    from PIL import Image
+
     from edgecls_runtime.classifier import Classifier
     from edgecls_runtime.preprocess import MAX_PIXELS
 
+    max_pixels = max_pixels or MAX_PIXELS
+    # Pillow's own guards (of frames and tiles) are one global; this process is ours, so they rise with ours.
+    Image.MAX_IMAGE_PIXELS = max(max_pixels, MAX_PIXELS)
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it becomes an error that says more
     pictures = find_pictures(images)
     if pictures.passed_over:
         click.echo(f"note: {pictures.passed_over} files passed over: no pictures by their suffix", err=True)
@@ -80,7 +87,7 @@ def infer(
         threads=threads,
         labels=labels,
         preprocess=preprocess,
-        max_pixels=max_pixels or MAX_PIXELS,
+        max_pixels=max_pixels,
     ) as classifier:
         for path in pictures.paths:
             record = _record(classifier, path, top_k)

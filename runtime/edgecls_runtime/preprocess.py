@@ -273,7 +273,7 @@ def _unreadable(source: ImageSource, where: str, error: Exception) -> ImageError
     if isinstance(error, Image.DecompressionBombError):
         return ImageError(
             f"{where}: {error}",
-            "Scale it down first; a trusted file of that size also needs a higher PIL.Image.MAX_IMAGE_PIXELS.",
+            "Scale it down first, or raise the limit (--max-pixels; in Python PIL.Image.MAX_IMAGE_PIXELS too).",
         )
     if isinstance(error, UnidentifiedImageError):
         start = _first_bytes(source)

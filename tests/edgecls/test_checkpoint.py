@@ -260,7 +260,7 @@ ONE = struct.pack("<f", 1.0)
     ("content", "cause", "remedy"),
     [
         (b"", "is empty", "cut short"),
-        (b"hello world", "is not a file of torch.save (it starts with b'hell')", "edgecls train"),
+        (b"hello world", "is not a file of torch.save (it starts with b'hell')", "checkpoint of edgecls"),
         (b"\x08\x07\x12\x07pytorch", "is not a file of torch.save", "torch.save"),
         (GOOD[: len(GOOD) // 2], "is cut short", "again"),
         (GOOD[:-10], "is cut short", "again"),
@@ -276,7 +276,7 @@ ONE = struct.pack("<f", 1.0)
         (as_bytes({"weight": Evil()}), "wants to run code on loading (posix.system)", "state_dict()"),
         (as_bytes(Evil(), _use_new_zipfile_serialization=False), "run code on loading (posix.system)", "state_dict()"),
         (pickle.dumps(Evil(), protocol=2), "wants to run code on loading (posix.system)", "state_dict()"),
-        (pickle.dumps(Evil(), protocol=4), "is damaged, or not a file of torch.save", "edgecls train"),
+        (pickle.dumps(Evil(), protocol=4), "is damaged, or not a file of torch.save", "checkpoint of edgecls"),
         (
             as_bytes(Evil(), _use_new_zipfile_serialization=False).replace(b"posix\nsystem", b"posix\n\x1b[2J"),
             r"wants to run code on loading ('posix.\x1b[2J')",

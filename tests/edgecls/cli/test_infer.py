@@ -180,6 +180,23 @@ def test_a_picture_over_the_limit(edgecls: Run, models: Path, photo: Path) -> No
     assert "photo.jpg: 400x300 is 120,000 pixels, over the limit of 1,000\n    Scale it down first" in done.stderr
 
 
+def test_a_raised_limit_is_raised_for_pillow_too(edgecls: Run, models: Path, tmp_path: Path) -> None:
+    """Pillow warns over 89 million pixels and refuses twice that, whatever the caller allows."""
+    Image.new("1", (20_000, 9_100)).save(tmp_path / "large.png")
+    arguments = ("infer", "--engine", models / "tiny.onnx", "large.png")
+    refusal = edgecls(*arguments)
+    assert refusal.returncode == 1
+    assert refusal.stderr.startswith("large.png: Image size (182000000 pixels) exceeds limit of 178956970 pixels")
+    allowed = edgecls(*arguments, "--max-pixels", 182_000_000)
+    assert (allowed.returncode, allowed.stderr) == (0, "")
+
+
+def test_a_picture_just_over_the_limit_gets_one_message(edgecls: Run, models: Path, tmp_path: Path) -> None:
+    Image.new("1", (10_000, 9_000)).save(tmp_path / "large.png")
+    done = edgecls("infer", "--engine", models / "tiny.onnx", "large.png")
+    assert done.stderr.startswith("large.png: 10000x9000 is 90,000,000 pixels, over the limit of 89,478,485\n")
+
+
 def test_a_provider_that_is_not_there(edgecls: Run, refused: Refused, models: Path, photo: Path) -> None:
     import onnxruntime
 
