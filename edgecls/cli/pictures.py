@@ -14,14 +14,6 @@ __all__ = ["STDIN", "Pictures", "find_pictures"]
 
 STDIN = "-"
 
-# A folder holds other things too. Files that are named one by one are tried whatever they are called.
-_SUFFIXES = frozenset(
-    [
-        *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
-        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
-    ]
-)
-
 
 @dataclass(frozen=True)
 class Pictures:
@@ -33,6 +25,8 @@ class Pictures:
 
 def find_pictures(arguments: Iterable[str]) -> Pictures:
     """Expand folders (with their subfolders) and globs; a name that matches nothing stays, to fail by its name."""
+    from edgecls_runtime.preprocess import IMAGE_SUFFIXES
+
     paths: list[str] = []
     passed_over = 0
     for argument in arguments:
@@ -41,7 +35,7 @@ def find_pictures(arguments: Iterable[str]) -> Pictures:
             paths.append(argument)
         elif path.is_dir():
             files = sorted(str(file) for file in path.rglob("*") if file.is_file())
-            pictures = [file for file in files if Path(file).suffix.lower() in _SUFFIXES]
+            pictures = [file for file in files if Path(file).suffix.lower() in IMAGE_SUFFIXES]
             passed_over += len(files) - len(pictures)
             paths += pictures
         else:

@@ -10,6 +10,8 @@
     ├── ProviderError            the engine or the hardware that was asked for is not there
     ├── MissingDependencyError   an optional package is not installed
     ├── CheckpointError          weights cannot be read, or do not fit the architecture
+    ├── DataError                labelled pictures are missing, or contradict themselves
+    ├── TrainingError            training cannot begin, or cannot go on
     ├── ExportError              a conversion failed
     │   └── ParityError          the artifact does not agree with PyTorch
     └── OutputError              a result cannot be written, or would overwrite a file
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 __all__ = [
     "CheckpointError",
+    "DataError",
     "EdgeclsError",
     "ExportError",
     "ImageError",
@@ -31,6 +34,7 @@ __all__ = [
     "OutputError",
     "ParityError",
     "ProviderError",
+    "TrainingError",
     "VerificationError",
 ]
 
@@ -73,6 +77,14 @@ class MissingDependencyError(EdgeclsError):
 
 class CheckpointError(EdgeclsError):
     """Weights cannot be read, or do not fit the architecture."""
+
+
+class DataError(EdgeclsError):
+    """Labelled pictures are missing, or contradict themselves."""
+
+
+class TrainingError(EdgeclsError):
+    """Training cannot begin, or cannot go on."""
 
 
 class ExportError(EdgeclsError):

@@ -43,7 +43,7 @@ from edgecls_runtime.errors import ImageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ImageSource", "Preprocess", "decode", "load", "normalize", "resize_and_crop"]
+__all__ = ["IMAGE_SUFFIXES", "ImageSource", "Preprocess", "decode", "load", "normalize", "resize_and_crop"]
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]"
 """What a picture may come as. Arrays are uint8, [H, W, 3] RGB, [H, W, 4] RGBA or [H, W] gray."""
@@ -52,6 +52,17 @@ MAX_PIXELS = 89_478_485
 """Largest picture that is decoded unless the caller says otherwise: 256 MiB of RGB.
 
 The same number as Pillow's ``Image.MAX_IMAGE_PIXELS``, where Pillow only warns.
+"""
+
+IMAGE_SUFFIXES = frozenset(
+    [
+        *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
+        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    ]
+)
+"""What a file's name ends in, in lower case, that counts as a picture where a folder is searched.
+
+A folder holds other things too. A file that is named itself is tried whatever it is called.
 """
 
 _EXIF_ORIENTATION = 0x0112
