@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from edgecls_runtime.manifest import Manifest
 
-__all__ = ["Classifier", "Prediction"]
+__all__ = ["Classifier", "Prediction", "scores_from_logits"]
 
 _log = logging.getLogger(__name__)
 
@@ -262,7 +262,7 @@ class Classifier:
     def _top(self, logits: NDArray[np.float32], top_k: int) -> tuple[Prediction, ...]:
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}, must be at least 1")
-        scores = _scores(logits, self.activation)
+        scores = scores_from_logits(logits, self.activation)
         # Everything from the k-th largest up, then only those few are sorted; equal scores go by index.
         count = min(top_k, len(logits))
         candidates = np.flatnonzero(logits >= np.partition(logits, -count)[-count])
@@ -272,15 +272,24 @@ class Classifier:
         return tuple(Prediction(int(index), self.labels[index], float(scores[index])) for index in best)
 
 
-def _scores(logits: NDArray[np.float32], activation: str) -> NDArray[np.float32]:
+def scores_from_logits(logits: NDArray[np.float32], activation: str) -> NDArray[np.float32]:
+    """Turn logits into scores between 0 and 1.
+
+    Args:
+        logits: float32 [..., classes].
+        activation: ``softmax`` over the classes, ``sigmoid`` of each, or ``identity`` where they are scores already.
+
+    Returns:
+        float32 [..., classes].
+    """
     if activation == "identity":
         return logits
     if activation == "sigmoid":
         # The argument of exp is never positive, so it cannot overflow.
         small = np.exp(-np.abs(logits))
         return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
-    powers = np.exp(logits - logits.max())
-    return np.asarray(powers / powers.sum(), np.float32)
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(powers / powers.sum(-1, keepdims=True), np.float32)
 
 
 def _check_is_classifier(where: str, header: onnx_file.OnnxHeader) -> None:
