@@ -270,4 +270,4 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def _percent(metrics: dict[str, Tensor]) -> dict[str, float]:
-    return {name: 100 * float(value) for name, value in metrics.items()}
+    return {name: round(100 * float(value), 4) for name, value in metrics.items()}  # float32 holds no more
