@@ -155,10 +155,10 @@ def test_csv_has_five_labels_at_most(tmp_path: Path) -> None:
 
 def test_csv_of_several_labels(tmp_path: Path) -> None:
     scores = np.array([[0.25, 0.5, 0.75], [0.2, 0.3, 0.4]], np.float32)
-    made = Predictions((Path("a.png"), Path("b.png")), scores, ("x", "y", "z"), "multilabel", (0.2, 0.6, 0.7))
+    made = Predictions((Path("a.png"), Path("b.png")), scores, ("x", "y", "z"), "multilabel", (0.25, 0.6, 0.7))
     made.write(tmp_path / "out.csv", root=".")
     assert rows_of(tmp_path / "out.csv") == [
         ["id", "labels", "score_x", "score_y", "score_z"],
         ["a.png", "z;x", "0.25", "0.5", "0.75"],
-        ["b.png", "x", "0.2", "0.3", "0.4"],
+        ["b.png", "", "0.2", "0.3", "0.4"],
     ]
