@@ -123,7 +123,7 @@ def open_predictor(
     chosen = choose_device(device)  # before the weights are read
     loaded = checkpoint.load(path)
     with _full_precision(chosen):
-        model = loaded.build().to(chosen, memory_format=torch.channels_last)
+        model = loaded.build().to(chosen).to(memory_format=torch.channels_last)
         yield predictor_from_module(model, loaded, name=os.fspath(path))
 
 
