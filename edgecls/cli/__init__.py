@@ -12,12 +12,14 @@ from edgecls_runtime import __version__
 from edgecls_runtime.errors import EdgeclsError
 
 from .completion import completion
+from .data import data
 from .doctor import doctor
 from .export import export
 from .infer import infer
 from .info import info
 from .models import models
 from .summary import summary
+from .train import train
 from .verify import verify
 
 __all__ = ["cli", "main"]
@@ -29,13 +31,14 @@ def cli() -> None:
     """Picture classifiers from PyTorch to the device.
 
     \b
+    edgecls train DATA --arch mobilenet_v2           a folder of pictures to a checkpoint
     edgecls export vgg16                             one ONNX file, proven against PyTorch
     edgecls infer --engine vgg16.onnx photo.jpg      its top-5, without torch
     edgecls verify vgg16.onnx                        does this machine compute that model?
     """
 
 
-for command in (export, infer, verify, info, models, summary, doctor, completion):
+for command in (data, train, export, infer, verify, info, models, summary, doctor, completion):
     cli.add_command(command)
 
 
