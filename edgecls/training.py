@@ -173,10 +173,11 @@ class _Training:
     def _step(self, net: nn.Module, loaded: Generator[Batch, None, None]) -> None:
         """Move the weights once."""
         config, setup, state, device = self.config, self.setup, self.state, self.here.device
-        torch.manual_seed(derive_seed("step", config.seed, state.epoch, state.step, self.here.rank))
         setup.optimizer.zero_grad(set_to_none=True)
         for part in range(config.accumulate):
             pictures, targets, seconds = next(loaded)
+            # For mixing and dropout. Not before: loading draws from the same generator, or not, as workers have it.
+            torch.manual_seed(derive_seed("step", config.seed, state.epoch, state.step, part, self.here.rank))
             if setup.mix is not None:
                 pictures, targets = setup.mix(pictures, targets)
             pictures, targets = self._to_device(pictures), targets.to(device, non_blocking=True)
