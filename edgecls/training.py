@@ -26,6 +26,7 @@ from edgecls.loading import Pictures, load_batches
 from edgecls.losses import Criterion
 from edgecls.models import check_arch
 from edgecls.progress import Progress
+from edgecls.run_report import write_first_batch, write_report
 from edgecls.seeding import derive_seed
 from edgecls.stopping import StopRequest
 from edgecls.training_setup import Setup, prepare
@@ -115,6 +116,7 @@ def train(
         elif here.is_first:
             run.begin(config)
             run.write_json("data.json", setup.report)
+            write_first_batch(run, setup)
             training.save_state()
         try:
             return training.run_epochs(stop)
@@ -148,6 +150,9 @@ class _Training:
                 self.save_state()
                 return self._result(stop.signal)
             self._finish_epoch()
+        if self.here.is_first and state.best_epoch is not None:
+            evaluation = write_report(self.run, setup, state.history)
+            self.progress.note(str(evaluation))
         return self._result(None)
 
     def _run_steps(self, net: nn.Module, stop: StopRequest) -> bool:
