@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-__all__ = ["FIRST_CLASS", "arch_names", "assemble", "build", "canonical_state_dict", "check_arch", "skeleton"]
+__all__ = [
+    "FIRST_CLASS",
+    "arch_names",
+    "assemble",
+    "build",
+    "canonical_state_dict",
+    "check_arch",
+    "head_tensors",
+    "skeleton",
+]
 
 FIRST_CLASS = ("alexnet", "vgg16", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
 """The architectures that are measured and tuned for; the others build, train and export by the same code."""
@@ -124,6 +133,12 @@ def assemble(
         with torch.no_grad():
             own[name].copy_(state_dict[name])
     return model
+
+
+def head_tensors(arch: str, *, image_size: int | None = None) -> tuple[str, ...]:
+    """Return the names of the tensors whose shape depends on the number of classes: the last layer's."""
+    few, more = (skeleton(arch, num_classes=classes, image_size=image_size).state_dict() for classes in (2, 3))
+    return tuple(name for name in few if few[name].shape != more[name].shape)
 
 
 def canonical_state_dict(arch: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

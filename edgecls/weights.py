@@ -38,6 +38,7 @@ def load_weights(
     arch: str,
     labels: tuple[str, ...] | None = None,
     preprocess: Preprocess | None = None,
+    unnamed: bool = False,
 ) -> Checkpoint:
     """Read a checkpoint, or a state dict of torchvision's (the module says in which wrappings).
 
@@ -49,6 +50,7 @@ def load_weights(
         arch: the architecture.
         labels: the classes' names, instead of the file's; ImageNet's for 1,000 classes if nobody names any.
         preprocess: instead of the file's; the preset of the first published weights if nobody names any.
+        unnamed: call classes that nobody names ``class 0``, ``class 1``, ...: for those who need the weights alone.
 
     Raises:
         ModelError: there is no such architecture.
@@ -59,7 +61,7 @@ def load_weights(
     path = Path(path)
     document = read_torch_file(path)
     if not is_checkpoint(document):
-        return _from_state_dict(_unwrap(document, path), path, arch, labels, preprocess)
+        return _from_state_dict(_unwrap(document, path), path, arch, labels, preprocess, unnamed)
     checkpoint = checkpoint_from_document(document, path)
     if checkpoint.arch != arch:
         raise CheckpointError(f"{path}: is a checkpoint of {checkpoint.arch}, not of {arch}", f"Use {checkpoint.arch}.")
@@ -74,6 +76,7 @@ def resolve(
     *,
     labels: tuple[str, ...] | None = None,
     preprocess: Preprocess | None = None,
+    unnamed: bool = False,
     progress: bool = False,
 ) -> Checkpoint:
     """Turn what a user names into a checkpoint.
@@ -84,6 +87,7 @@ def resolve(
             torchvision's (``IMAGENET1K_V1``, with or without its class), else a file.
         labels: as for `load_weights`; with random weights they also say how many classes there are.
         preprocess: as for `load_weights`; with random weights that of the recommended weights if None.
+        unnamed: as for `load_weights`.
         progress: show a download's progress on stderr.
 
     Raises:
@@ -111,7 +115,7 @@ def resolve(
     for one in published.pretrained(arch):
         named |= {one.name: one, one.name.rpartition(".")[2]: one}
     path = published.fetch(named[weights], progress=progress) if weights in named else Path(weights)
-    return load_weights(path, arch=arch, labels=labels, preprocess=preprocess)
+    return load_weights(path, arch=arch, labels=labels, preprocess=preprocess, unnamed=unnamed)
 
 
 def _unwrap(document: object, path: Path) -> dict[str, Tensor]:
@@ -138,6 +142,7 @@ def _from_state_dict(
     arch: str,
     labels: tuple[str, ...] | None,
     preprocess: Preprocess | None,
+    unnamed: bool,
 ) -> Checkpoint:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -152,13 +157,16 @@ def _from_state_dict(
             assumptions.append("; ".join([assumed, *_other_presets(every, preprocess)]))
     classes, tensors = fit_state_dict(path, arch, models.canonical_state_dict(arch, state_dict), preprocess)
     if labels is None:
-        if classes != len(likely.labels):
+        if classes != len(likely.labels) and not unnamed:
             raise CheckpointError(
                 f"{path}: has {classes:,} classes, and does not say which", "Name them, one a line: --labels FILE"
             )
-        labels = likely.labels
-        if match is None:
-            assumptions.append(_IMAGENET_LABELS)
+        if classes == len(likely.labels):
+            labels = likely.labels
+            if match is None:
+                assumptions.append(_IMAGENET_LABELS)
+        else:
+            labels = tuple(f"class {index}" for index in range(classes))
     check_labels(path, classes, labels)
     as_published = match is not None and preprocess == match.preprocess
     checkpoint = Checkpoint(

@@ -12,6 +12,7 @@ from edgecls_runtime import __version__
 from edgecls_runtime.errors import EdgeclsError
 
 from .completion import completion
+from .data import data
 from .doctor import doctor
 from .evaluate import evaluate
 from .export import export
@@ -19,6 +20,7 @@ from .infer import infer
 from .info import info
 from .models import models
 from .summary import summary
+from .train import train
 from .verify import verify
 
 __all__ = ["cli", "main"]
@@ -30,6 +32,7 @@ def cli() -> None:
     """Picture classifiers from PyTorch to the device.
 
     \b
+    edgecls train DATA --arch mobilenet_v2           a folder of pictures to a checkpoint
     edgecls export vgg16                             one ONNX file, proven against PyTorch
     edgecls infer --engine vgg16.onnx photo.jpg      its top-5, without torch
     edgecls verify vgg16.onnx                        does this machine compute that model?
@@ -37,7 +40,7 @@ def cli() -> None:
     """
 
 
-for command in (export, infer, verify, evaluate, info, models, summary, doctor, completion):
+for command in (data, train, export, infer, verify, evaluate, info, models, summary, doctor, completion):
     cli.add_command(command)
 
 

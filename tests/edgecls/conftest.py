@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 
 @pytest.fixture(autouse=True)
@@ -17,3 +20,22 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Callable[..., Path]:
+    """Draw a folder of train/ and val/ with noisy pictures that are mostly red, green or blue."""
+
+    def draw(name: str = "colours", *, train: int = 12, val: int = 6, classes: int = 3, size: int = 40) -> Path:
+        random = np.random.default_rng(7)
+        for split, count in (("train", train), ("val", val)):
+            for channel, label in enumerate(("red", "green", "blue")[:classes]):
+                folder = tmp_path / name / split / label
+                folder.mkdir(parents=True)
+                for number in range(count):
+                    pixels = random.integers(0, 120, (size, size + number % 5, 3), np.uint8)
+                    pixels[:, :, channel] += 110
+                    Image.fromarray(pixels).save(folder / f"{number:03}.png")
+        return tmp_path / name
+
+    return draw

@@ -1,0 +1,46 @@
+"""A command whose help groups its options under headings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["SectionedCommand", "section"]
+
+
+Command = TypeVar("Command", bound="Callable[..., object]")
+
+
+class _Option(click.Option):
+    def __init__(self, *arguments: Any, heading: str, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.heading = heading
+
+
+class SectionedCommand(click.Command):
+    """Write the options under their headings, each heading where it occurs first, and at the end those without."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(getattr(parameter, "heading", "Other"), []).append(record)
+        sections["Other"] = sections.pop("Other")
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def section(heading: str) -> Callable[..., Callable[[Command], Command]]:
+    """Return a ``click.option`` whose options stand under this heading."""
+
+    def option(*names: str, **keywords: Any) -> Callable[[Command], Command]:
+        return click.option(*names, cls=_Option, heading=heading, **keywords)
+
+    return option

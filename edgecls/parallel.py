@@ -1,0 +1,47 @@
+"""Work on pictures in several threads: Pillow and numpy let go of Python's lock while they decode and resize."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+__all__ = ["bounded_map", "usable_cpus"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def bounded_map(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int = 4
+) -> Iterator[Result]:
+    """Yield ``function(item)`` for each item, in their order, computed in ``workers`` threads.
+
+    Unlike ``Executor.map`` it holds no more than ``workers * ahead`` results, however many items there are.
+
+    Args:
+        function: called in another thread; what it raises is raised here, in its item's turn.
+        items: read no further than needed.
+        workers: number of threads.
+        ahead: items in work or waiting, for each thread.
+    """
+    remaining = iter(items)
+    with ThreadPoolExecutor(workers) as pool:
+        pending = [pool.submit(function, item) for item in itertools.islice(remaining, workers * ahead)]
+        try:
+            while pending:
+                result = pending.pop(0).result()
+                pending += [pool.submit(function, item) for item in itertools.islice(remaining, 1)]
+                yield result
+        finally:
+            for future in pending:
+                future.cancel()

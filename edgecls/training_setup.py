@@ -1,0 +1,296 @@
+"""Everything that a training works with, made from its config or from what was saved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from edgecls import transfer
+from edgecls.augmentation import mixer
+from edgecls.checkpoint import load
+from edgecls.data import find_samples
+from edgecls.inspection import inspect_data, measure_channels
+from edgecls.loading import EpochBatches, Pictures, balancing_weights
+from edgecls.losses import Criterion, balanced_class_weights
+from edgecls.models import build
+from edgecls.optimization import make_ema, make_optimizer, make_schedule
+from edgecls_runtime.errors import DataError, ProviderError, TrainingError
+from edgecls_runtime.manifest import from_document
+from edgecls_runtime.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LambdaLR
+    from torch.optim.swa_utils import AveragedModel
+
+    from edgecls.data import Dataset
+    from edgecls.distributed import Process
+    from edgecls.progress import Progress
+    from edgecls.training_config import TrainingConfig
+
+__all__ = ["Setup", "prepare"]
+
+
+@dataclass(kw_only=True)
+class Setup:
+    """What a training works with.
+
+    Attributes:
+        dataset: readable pictures in both splits.
+        report: what was found in them, as JSON's types.
+        preprocess: the device's, size and normalization final.
+        weights: where the training began, in words.
+        model: on its device.
+        head: name of the model's child that classifies.
+        batches: which pictures each step learns from.
+        pictures: those that are learnt from.
+        mix: what mixes a batch, if anything does.
+        criterion: the loss.
+        teacher: a frozen model to be drawn to, if there is one.
+        optimizer, schedule, scaler: as torch knows them.
+        ema: moving average of the weights, if there is one.
+    """
+
+    dataset: Dataset
+    report: dict[str, Any]
+    preprocess: Preprocess
+    weights: str
+    model: nn.Module
+    head: str
+    batches: EpochBatches
+    pictures: Pictures
+    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
+    criterion: Criterion
+    teacher: nn.Module | None
+    optimizer: Optimizer
+    schedule: LambdaLR
+    scaler: torch.amp.GradScaler
+    ema: AveragedModel | None
+
+    @property
+    def measured_model(self) -> nn.Module:
+        """The model that is measured and kept: the average if there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def to_document(self) -> dict[str, Any]:
+        """Return all that `prepare` needs to bring this setup back, as tensors and plain types."""
+        return {
+            "data": _digest(self.dataset),
+            "preprocess": json.loads(json.dumps(asdict(self.preprocess))),
+            "weights": self.weights,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+        }
+
+
+def prepare(config: TrainingConfig, here: Process, progress: Progress, *, saved: dict[str, Any] | None) -> Setup:
+    """Make what a training works with.
+
+    Args:
+        config: what the training was told.
+        here: this process.
+        progress: who is told what was found.
+        saved: what `Setup.to_document` returned, to go on from; None to begin.
+
+    Raises:
+        DataError: the pictures cannot be trained on, or are not those of ``saved``.
+        CheckpointError: the weights or the teacher cannot be used.
+        TrainingError: the parts do not fit together.
+        ProviderError: the device cannot do what the config asks.
+    """
+    _check_device(config, here)
+    dataset, report = _find_pictures(config, here, progress)
+    classes = len(dataset.labels)
+    if saved is None:
+        start = transfer.start_from(
+            config.arch, config.weights, dataset.labels, preprocess=config.preprocess, seed=config.seed
+        )
+        model, weights = start.model, start.weights
+        preprocess = _final_preprocess(config, start.preprocess, dataset, here, progress)
+        for note in start.notes:
+            progress.note(note)
+    else:
+        if saved["data"] != _digest(dataset):
+            raise DataError(
+                f"{config.data}: its pictures or labels have changed since the training began",
+                "Put back what was there, or begin another training from the last weights: --weights RUN/last.pt",
+            )
+        preprocess, weights = from_document(Preprocess, saved["preprocess"], "resume.pt"), saved["weights"]
+        model = build(config.arch, num_classes=classes, image_size=preprocess.crop_size[0])
+    model = _placed(model, config, here)
+    head = transfer.head_of(config.arch, image_size=preprocess.crop_size[0])
+    batches = EpochBatches(
+        len(dataset.train),
+        batch_size=config.batch_size,
+        parts=config.accumulate,
+        rank=here.rank,
+        world=here.world,
+        seed=config.seed,
+        weights=balancing_weights(dataset.train, classes) if config.balanced_sampling else None,
+    )
+    class_weights = None
+    if config.class_weights == "balanced":
+        class_weights = balanced_class_weights(dataset.train, classes, config.task).to(here.device)
+    optimizer = make_optimizer(
+        model,
+        head=head,
+        name=config.optimizer,
+        lr=config.lr,
+        backbone_lr_factor=config.backbone_lr_factor,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+    )
+    setup = Setup(
+        dataset=dataset,
+        report=report,
+        preprocess=preprocess,
+        weights=weights,
+        model=model,
+        head=head,
+        batches=batches,
+        pictures=Pictures(dataset.train, classes, preprocess, config.augmentation, config.seed),
+        mix=mixer(config.augmentation),
+        criterion=Criterion(
+            config.task, config.label_smoothing, class_weights, config.distillation, config.temperature
+        ),
+        teacher=_load_teacher(config, dataset, preprocess, here),
+        optimizer=optimizer,
+        schedule=make_schedule(
+            optimizer,
+            steps=batches.steps * config.epochs,
+            schedule=config.schedule,
+            warmup_steps=round(batches.steps * config.warmup_epochs),
+            step_every=max(1, round(batches.steps * config.step_epochs)),
+            step_gamma=config.step_gamma,
+        ),
+        scaler=torch.amp.GradScaler(here.device.type, enabled=config.amp == "fp16"),
+        ema=None if config.ema is None else make_ema(model, config.ema),
+    )
+    if saved is not None:
+        _restore(setup, saved)
+    return setup
+
+
+def _check_device(config: TrainingConfig, here: Process) -> None:
+    kind = here.device.type
+    if config.amp == "fp16" and kind != "cuda":
+        raise ProviderError(f"amp fp16: not on {kind}", "Use --amp bf16, or --device cuda.")
+    if config.sync_batchnorm and kind != "cuda":
+        raise ProviderError(f"sync_batchnorm: not on {kind}", "Leave out --sync-batchnorm, or use --device cuda.")
+
+
+def _find_pictures(config: TrainingConfig, here: Process, progress: Progress) -> tuple[Dataset, dict[str, Any]]:
+    """Find and look at the pictures in the first process; the others hear of it."""
+    if not here.is_first:
+        return here.from_first(None)
+    dataset = find_samples(
+        config.data,
+        task=config.task,
+        labels_from=config.labels_from,
+        val_split=config.val_split,
+        seed=config.seed,
+        labels=config.labels,
+    )
+    if not dataset.val:
+        raise DataError(
+            f"{config.data}: has no val split to measure on ({dataset.origin})",
+            "Make a val/ folder beside train/, or hold out some pictures: --val-split 0.2",
+        )
+    total = len(dataset.train) + len(dataset.val)
+    report = inspect_data(dataset, progress=lambda done: progress.pictures("looking at pictures", done, total))
+    progress.note(str(report))
+    report.require(strict=config.strict, allow_duplicates=config.allow_duplicates)
+    if not report.dataset.val:
+        raise DataError(f"{config.data}: no picture of the val split is readable", "Repair or replace them.")
+    return here.from_first((report.dataset, report.to_document()))
+
+
+def _final_preprocess(
+    config: TrainingConfig, preprocess: Preprocess, dataset: Dataset, here: Process, progress: Progress
+) -> Preprocess:
+    """Apply the size and the normalization that the config names."""
+    if config.image_size is not None:
+        size = config.image_size
+        preprocess = preprocess.replace(resize_size=round(size * 256 / 224), crop_size=(size, size))
+    mean, std = config.mean, config.std
+    if "auto" in (mean, std):
+        stats = None
+        if here.is_first:
+            total = len(dataset.train)
+            stats = measure_channels(
+                dataset.train,
+                preprocess=preprocess,
+                progress=lambda done: progress.pictures("measuring pictures", done, total),
+            )
+            progress.note(f"normalization of {stats}")
+        stats = here.from_first(stats)
+        mean, std = stats.mean if mean == "auto" else mean, stats.std if std == "auto" else std
+    return preprocess.replace(mean=mean or preprocess.mean, std=std or preprocess.std)
+
+
+def _placed(model: nn.Module, config: TrainingConfig, here: Process) -> nn.Module:
+    transfer.adjust_layers(model, dropout=config.dropout, batchnorm_momentum=config.batchnorm_momentum)
+    if config.sync_batchnorm:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    model.to(here.device)
+    return model.to(memory_format=torch.channels_last) if config.channels_last else model
+
+
+def _load_teacher(config: TrainingConfig, dataset: Dataset, preprocess: Preprocess, here: Process) -> nn.Module | None:
+    if config.teacher is None:
+        return None
+    teacher = load(config.teacher)
+    if teacher.labels != dataset.labels or (teacher.activation == "sigmoid") != (config.task == "multilabel"):
+        raise TrainingError(
+            f"{config.teacher}: the teacher knows {len(teacher.labels)} labels ({teacher.activation}), the pictures "
+            f"have {len(dataset.labels)} ({config.task}); they must be the same, in the same order",
+            "Train the teacher on these classes, or name its classes with --labels.",
+        )
+    ours, theirs = (
+        {"crop_size": item.crop_size, "mean": item.mean, "std": item.std, "color": item.color}
+        for item in (preprocess, teacher.preprocess)
+    )
+    differing = [name for name in ours if ours[name] != theirs[name]]
+    if differing:
+        name = differing[0]
+        raise TrainingError(
+            f"{config.teacher}: the teacher sees pictures with {name} {theirs[name]}, this training with {ours[name]}",
+            "Give both the same --preprocess.",
+        )
+    return _placed(teacher.build().requires_grad_(requires_grad=False), config, here)
+
+
+def _restore(setup: Setup, saved: dict[str, Any]) -> None:
+    try:
+        setup.model.load_state_dict(saved["model"])
+        setup.optimizer.load_state_dict(saved["optimizer"])
+        setup.schedule.load_state_dict(saved["schedule"])
+        setup.scaler.load_state_dict(saved["scaler"])
+        if setup.ema is not None:
+            setup.ema.load_state_dict(saved["ema"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise TrainingError(
+            f"resume.pt does not fit config.json: {str(error).splitlines()[0]}",
+            "Put back the config.json of this training, or train anew.",
+        ) from error
+
+
+def _digest(dataset: Dataset) -> str:
+    """Digest what is learnt and measured: names and labels, wherever the folder lies now."""
+    listed = [
+        [sample.path.parent.name, sample.path.name, *sample.targets]
+        for split in (dataset.train, dataset.val)
+        for sample in split
+    ]
+    return hashlib.sha256(json.dumps([dataset.labels, listed]).encode()).hexdigest()
