@@ -34,12 +34,14 @@ from edgecls_runtime.preprocess import IMAGE_SUFFIXES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Dataset", "LabelsFrom", "Sample", "Task", "find_samples"]
+__all__ = ["VAL_NAMES", "Dataset", "LabelsFrom", "Sample", "Task", "Unreadable", "find_samples"]
 
 Task: TypeAlias = Literal["single", "multilabel"]
 LabelsFrom: TypeAlias = Literal["folder", "name"]
 
-_VAL_NAMES = ("val", "valid", "validation", "test")
+VAL_NAMES = ("val", "valid", "validation", "test")
+"""Folders that are measured on, in the order in which they are looked for."""
+
 # A label this rare beside one that differs by a letter or two and is this much more frequent is a slip of the pen.
 _TYPO_COUNT, _TYPO_FACTOR, _TYPO_LIKENESS = 2, 10, 0.75
 
@@ -50,6 +52,17 @@ class Sample:
 
     path: Path
     targets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A picture that cannot be used, and why, its path included."""
+
+    path: Path
+    cause: str
+
+    def __str__(self) -> str:
+        return self.cause
 
 
 @dataclass(frozen=True)
@@ -179,11 +192,11 @@ def _from_folder(data: Path, labels_from: LabelsFrom) -> _Found:
         found.train = read(data, found.notes)
         return found
     found.train = read(data / "train", found.notes)
-    second = next((data / name for name in _VAL_NAMES if (data / name).is_dir()), None)
+    second = next((data / name for name in VAL_NAMES if (data / name).is_dir()), None)
     found.origin = "train/ alone" if second is None else f"train/ and {second.name}/"
     if second is not None:
         found.val = read(second, found.notes)
-    known = {"train", *_VAL_NAMES}
+    known = {"train", *VAL_NAMES}
     others = sorted(path.name for path in data.iterdir() if path.is_dir() and path.name not in known)
     if others:
         found.notes.append(f"{data}: neither train nor val, so passed over: {', '.join(others)}")

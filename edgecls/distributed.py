@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 import torch.distributed
 
-from edgecls_runtime.errors import ProviderError, TrainingError
+from edgecls.devices import choose_device
+from edgecls_runtime.errors import TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
 
-__all__ = ["Process", "joined", "pick_device"]
+    from edgecls.devices import Device
+
+__all__ = ["Process", "joined"]
 
 Value = TypeVar("Value")
 
@@ -65,34 +68,8 @@ class Process:
         return tensor.cpu()
 
 
-def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """Return the device of this name; ``auto`` is CUDA, else MPS, else the CPU.
-
-    Raises:
-        ProviderError: it is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name == "cuda":
-        if not torch.cuda.is_available():
-            built = f"torch {torch.__version__} is built for CUDA {torch.version.cuda}" if torch.version.cuda else ""
-            raise ProviderError(
-                f"device cuda: torch finds no CUDA GPU ({built or f'torch {torch.__version__} is built without CUDA'})",
-                "Check with nvidia-smi that there is one and its driver is new enough, or use --device cpu.",
-            )
-        if local_rank >= torch.cuda.device_count():
-            raise ProviderError(
-                f"device cuda: process {local_rank} of this machine finds {torch.cuda.device_count()} GPUs",
-                "Start one process for each GPU: torchrun --nproc-per-node",
-            )
-        return torch.device("cuda", local_rank)
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise ProviderError("device mps: torch finds no Apple GPU", "Use --device cpu.")
-    return torch.device(name)
-
-
 @contextlib.contextmanager
-def joined(device: str) -> Iterator[Process]:
+def joined(device: Device) -> Iterator[Process]:
     """Join the processes that ``torchrun`` started (its environment variables say how), or be the only one.
 
     Raises:
@@ -101,7 +78,7 @@ def joined(device: str) -> Iterator[Process]:
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    place = pick_device(device, local_rank)
+    place = choose_device(device, local_rank)
     if place.type == "cuda":
         torch.cuda.set_device(place)
     if world == 1:

@@ -15,7 +15,7 @@ from edgecls.metrics import (
     per_class_metrics,
     single_label_metrics,
 )
-from edgecls.predictions import Predictions, Unreadable, predict
+from edgecls.predictions import Predictions, predict
 from edgecls_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from edgecls.data import Sample, Task
+    from edgecls.data import Sample, Task, Unreadable
     from edgecls.predictor import Predictor
 
 __all__ = ["FORMAT", "Evaluation", "Mistake", "evaluate"]
@@ -127,7 +127,7 @@ class Evaluation:
             "task": self.task,
             "tta": self.tta,
             "images": self.images,
-            "unreadable": [{"path": str(item.path), "error": item.error.cause} for item in self.unreadable],
+            "unreadable": [{"path": str(item.path), "error": item.cause} for item in self.unreadable],
             "metrics": self.metrics,
             "classes": [dataclasses.asdict(item) for item in self.per_class],
             "confusion": confusion,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from edgecls.data import Sample, find_samples
+from edgecls.data import VAL_NAMES, Sample, find_samples
 from edgecls_runtime.errors import DataError
 from edgecls_runtime.preprocess import IMAGE_SUFFIXES
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["EvaluationData", "Split", "find_evaluation_data", "read_class_map", "unlabelled_pictures"]
 
 Split: TypeAlias = Literal["train", "val"]
-
-_VAL_NAMES = ("val", "valid", "validation", "test")  # in the order in which edgecls.data takes them
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ def _split_folder(data: Path, split: Split | None, labels: Sequence[str]) -> tup
     """Return the folder to measure on, and how it was chosen."""
     train = data / "train"
     # A class may be called "test"; beside train/ it is a split all the same, as edgecls.data has it.
-    names = [name for name in _VAL_NAMES if (data / name).is_dir() and (train.is_dir() or name not in labels)]
+    names = [name for name in VAL_NAMES if (data / name).is_dir() and (train.is_dir() or name not in labels)]
     if split == "train" and train.is_dir():
         return train, "train/"
     if split != "train" and names:
@@ -158,7 +156,7 @@ def _split_folder(data: Path, split: Split | None, labels: Sequence[str]) -> tup
         return data, "all of the folder"
     if split is None:
         raise DataError(
-            f"{data}: has train/ but none of {', '.join(f'{name}/' for name in _VAL_NAMES)}",
+            f"{data}: has train/ but none of {', '.join(f'{name}/' for name in VAL_NAMES)}",
             "Add pictures that the model has not seen; --split train measures on those that it may have learnt.",
         )
     raise DataError(f"{data}: has no {split}/", "Leave out --split to measure on all of it, or name another folder.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecls.data import Unreadable
 from edgecls.parallel import bounded_map, usable_cpus
 from edgecls_runtime.errors import DataError, ImageError
 from edgecls_runtime.preprocess import Preprocess, decode, resize_and_crop
@@ -19,18 +20,10 @@ if TYPE_CHECKING:
 
     from edgecls.data import Dataset, Sample
 
-__all__ = ["ChannelStats", "DataReport", "Unreadable", "inspect_data", "measure_channels"]
+__all__ = ["ChannelStats", "DataReport", "inspect_data", "measure_channels"]
 
 _SHOWN = 5
 _IMBALANCE = 10
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A picture that cannot be used, and why."""
-
-    path: Path
-    cause: str
 
 
 @dataclass(frozen=True)
@@ -176,7 +169,7 @@ def inspect_data(
     *,
     preprocess: Preprocess | None = None,
     workers: int | None = None,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> DataReport:
     """Decode every picture as the device would, and find unreadable ones, duplicates and lopsided classes.
 
@@ -184,7 +177,7 @@ def inspect_data(
         dataset: the labelled pictures.
         preprocess: what they will go through; torchvision's ImageNet preset if None.
         workers: threads; as many as there are CPUs if None.
-        progress: called with how many pictures have been looked at.
+        progress: called with the number of pictures done since the last call.
 
     Raises:
         DataError: not one picture is readable.
@@ -208,7 +201,7 @@ def inspect_data(
     looks = []
     for result in bounded_map(look, samples, workers=workers or usable_cpus()):
         looks.append(result)
-        progress(len(looks))
+        progress(1)
     unreadable = tuple(
         Unreadable(sample.path, result.error)
         for sample, result in zip(samples, looks, strict=True)
@@ -242,7 +235,7 @@ def measure_channels(
     *,
     preprocess: Preprocess | None = None,
     workers: int | None = None,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> ChannelStats:
     """Measure mean and standard deviation over all pixels of all pictures, one picture in memory at a time.
 
@@ -252,7 +245,7 @@ def measure_channels(
         samples: pictures; those to learn from, or the figures leak what should be held out.
         preprocess: how they are resized and cropped; torchvision's ImageNet preset if None.
         workers: threads; as many as there are CPUs if None.
-        progress: called with how many pictures have been measured.
+        progress: called with the number of pictures done since the last call.
 
     Raises:
         ImageError: a picture is unreadable.
@@ -268,9 +261,9 @@ def measure_channels(
     if not samples:
         raise DataError("there are no pictures to measure", "Give some.")
     total = np.zeros((3, 256), np.uint64)
-    for count, found in enumerate(bounded_map(histogram, samples, workers=workers or usable_cpus()), start=1):
+    for found in bounded_map(histogram, samples, workers=workers or usable_cpus()):
         total += np.asarray(found, np.uint64)
-        progress(count)
+        progress(1)
     pixels = total.sum(axis=1)
     mean = (total * values).sum(axis=1) / pixels
     variance = (total * values**2).sum(axis=1) / pixels - mean**2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,26 +23,26 @@ def usable_cpus() -> int:
 
 
 def bounded_map(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int = 4
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int | None = None
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for each item, in their order, computed in ``workers`` threads.
 
-    Unlike ``Executor.map`` it holds no more than ``workers * ahead`` results, however many items there are.
+    Unlike ``Executor.map`` it holds no more than ``ahead`` results, however many items there are.
 
     Args:
         function: called in another thread; what it raises is raised here, in its item's turn.
         items: read no further than needed.
         workers: number of threads.
-        ahead: items in work or waiting, for each thread.
+        ahead: items in work or waiting to be yielded; four for each thread if None.
     """
     remaining = iter(items)
-    with ThreadPoolExecutor(workers) as pool:
-        pending = [pool.submit(function, item) for item in itertools.islice(remaining, workers * ahead)]
-        try:
-            while pending:
-                result = pending.pop(0).result()
-                pending += [pool.submit(function, item) for item in itertools.islice(remaining, 1)]
-                yield result
-        finally:
-            for future in pending:
-                future.cancel()
+    pool = ThreadPoolExecutor(workers, "edgecls")
+    try:
+        first = itertools.islice(remaining, 4 * workers if ahead is None else ahead)
+        pending = deque(pool.submit(function, item) for item in first)
+        while pending:
+            result = pending.popleft().result()
+            pending.extend(pool.submit(function, item) for item in itertools.islice(remaining, 1))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import csv
 import itertools
-import os
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecls.data import Unreadable
+from edgecls.parallel import bounded_map, usable_cpus
 from edgecls.views import check_views, load_views
 from edgecls_runtime.errors import DataError, ImageError
 from edgecls_runtime.output import whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    import os
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -25,20 +25,9 @@ if TYPE_CHECKING:
     from edgecls.data import Task
     from edgecls.predictor import Predictor
 
-__all__ = ["Predictions", "Unreadable", "predict", "predict_scores"]
+__all__ = ["Predictions", "predict", "predict_scores"]
 
 _TOP = 5
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A picture that could not be read, and why."""
-
-    path: Path
-    error: ImageError
-
-    def __str__(self) -> str:
-        return self.error.cause
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,12 +179,18 @@ def predict_scores(
         rows.clear()
         loaded.clear()
 
-    workers = workers or min(8, os.cpu_count() or 1)
-    for row, views in enumerate(_in_order(predictor, paths, workers, pictures_a_run + 2 * workers, tta)):
+    def load(path: Path) -> NDArray[np.float32] | ImageError:
+        try:
+            return load_views(path, predictor.preprocess, tta)
+        except ImageError as error:
+            return error
+
+    workers = workers or min(8, usable_cpus())
+    for row, views in enumerate(bounded_map(load, paths, workers=workers, ahead=pictures_a_run + 2 * workers)):
         if isinstance(views, ImageError):
             if strict:
                 raise DataError(views.cause, f"{views.remedy} Or leave such pictures out: without --strict") from views
-            unreadable.append(Unreadable(paths[row], views))
+            unreadable.append(Unreadable(paths[row], views.cause))
             if progress is not None:
                 progress(1)
             continue
@@ -206,29 +201,6 @@ def predict_scores(
     if rows:
         flush()
     return scores, unreadable
-
-
-def _in_order(
-    predictor: Predictor, paths: Sequence[Path], workers: int, ahead: int, tta: int
-) -> Iterator[NDArray[np.float32] | ImageError]:
-    """Yield the pictures' views in order, or why there are none; ``ahead`` more are begun, at most."""
-
-    def load(path: Path) -> NDArray[np.float32] | ImageError:
-        try:
-            return load_views(path, predictor.preprocess, tta)
-        except ImageError as error:
-            return error
-
-    pool = ThreadPoolExecutor(workers, "edgecls-decode")
-    try:
-        rest = iter(paths)
-        pending = deque(pool.submit(load, path) for path in itertools.islice(rest, ahead))
-        while pending:
-            first = pending.popleft()
-            pending.extend(pool.submit(load, path) for path in itertools.islice(rest, 1))
-            yield first.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _relative(path: Path, root: str | os.PathLike[str]) -> str:

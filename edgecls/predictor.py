@@ -10,12 +10,12 @@ import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgecls_runtime.classifier import Classifier, scores_from_logits
-from edgecls_runtime.errors import ModelError, ProviderError
+from edgecls_runtime.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 
     from edgecls.checkpoint import Checkpoint
     from edgecls.data import Task
+    from edgecls.devices import Device
     from edgecls_runtime.preprocess import Preprocess
 
-__all__ = ["Device", "Predictor", "choose_device", "is_checkpoint_file", "open_predictor", "predictor_from_module"]
-
-Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+__all__ = ["Predictor", "full_precision", "is_checkpoint_file", "open_predictor", "predictor_from_module"]
 
 
 @dataclass(frozen=True)
@@ -119,10 +118,11 @@ def open_predictor(
     import torch
 
     from edgecls import checkpoint
+    from edgecls.devices import choose_device
 
     chosen = choose_device(device)  # before the weights are read
     loaded = checkpoint.load(path)
-    with _full_precision(chosen):
+    with full_precision(chosen):
         model = loaded.build().to(chosen).to(memory_format=torch.channels_last)
         yield predictor_from_module(model, loaded, name=os.fspath(path))
 
@@ -166,36 +166,8 @@ def is_checkpoint_file(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in (".pt", ".pth")
 
 
-def choose_device(device: Device) -> torch.device:
-    """Return the device that was asked for, strictly; ``auto`` takes CUDA, else MPS, else the CPU.
-
-    Raises:
-        ProviderError: it is not there.
-    """
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return torch.device(next(name for name in there if there[name]))
-    if there[device]:
-        return torch.device(device)
-    if device == "cuda" and torch.version.cuda is None:
-        raise ProviderError(
-            f"device cuda: torch {torch.__version__} is built without CUDA",
-            "Install a build for this driver (pytorch.org, Get Started), or run with --device cpu.",
-        )
-    if device == "cuda":
-        raise ProviderError(
-            f"device cuda: torch {torch.__version__} (CUDA {torch.version.cuda}) finds no GPU it can use",
-            "See what `nvidia-smi` and `edgecls doctor` say, or run with --device cpu.",
-        )
-    raise ProviderError(
-        f"device {device}: torch {torch.__version__} finds no Apple GPU", "Run with --device auto, or --device cpu."
-    )
-
-
 @contextlib.contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Iterator[None]:
     """Switch TF32 off on a GPU, as the artifacts' sessions do, and leave the switch as it was."""
     import torch
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Progress"]
 
@@ -13,8 +16,9 @@ class Progress:
     def note(self, text: str) -> None:
         """Hear a remark of one or more lines."""
 
-    def pictures(self, what: str, done: int, total: int) -> None:
-        """Hear how many pictures have been looked at before the training."""
+    def pictures(self, what: str, total: int) -> Callable[[int], object]:  # noqa: ARG002
+        """Hear that so many pictures are gone through now; return what is called with how many more are done."""
+        return lambda _: None
 
     def epoch(self, epoch: int, epochs: int, steps: int, done: int) -> None:
         """Hear that an epoch begins (counted from 1), and how many of its steps are done already."""

@@ -8,10 +8,10 @@ import torch
 
 from edgecls import checkpoint
 from edgecls.evaluation import Evaluation, evaluate
-from edgecls.plots import ShownPicture, plot_batch, plot_confusion_matrix, plot_curves, plot_predictions
-from edgecls.predictor import predictor_from_module
+from edgecls.evaluation_report import draw_predictions, write_evaluation
+from edgecls.plots import plot_batch, plot_curves
+from edgecls.predictor import full_precision, predictor_from_module
 from edgecls.seeding import derive_seed
-from edgecls_runtime.preprocess import decode, resize_and_crop
 
 if TYPE_CHECKING:
     from edgecls.run_folder import RunFolder
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write_first_batch", "write_report"]
 
-_BATCH_PICTURES, _PREDICTIONS = 16, 24
+_BATCH_PICTURES = 16
 
 
 def write_first_batch(run: RunFolder, setup: Setup) -> None:
@@ -56,24 +56,10 @@ def write_report(run: RunFolder, setup: Setup, history: list[dict[str, float]]) 
     """
     best = checkpoint.load(run.best)
     device = next(setup.model.parameters()).device
-    predictor = predictor_from_module(best.build().to(device), best, name=str(run.best))
-    evaluation = evaluate(predictor, setup.dataset.val)
-    run.write_json("evaluation.json", evaluation.to_document())
+    with full_precision(device):
+        predictor = predictor_from_module(best.build().to(device), best, name=str(run.best))
+        evaluation = evaluate(predictor, setup.dataset.val)
+    write_evaluation(evaluation, best.preprocess, run.path)
+    draw_predictions(evaluation, setup.dataset.val, best.preprocess, run.path)
     plot_curves(history, run.path / "curves.png")
-    if evaluation.confusion is not None:
-        plot_confusion_matrix(evaluation.confusion, best.labels, run.path / "confusion_matrix.png")
-    predictions, samples = evaluation.predictions, {sample.path: sample for sample in setup.dataset.val}
-    shown = []
-    for row in range(0, len(predictions.paths), -(-len(predictions.paths) // _PREDICTIONS)):
-        path = predictions.paths[row]
-        said = predictions.predicted(row)
-        shown.append(
-            ShownPicture(
-                resize_and_crop(decode(path, best.preprocess), best.preprocess),
-                tuple(best.labels[index] for index in samples[path].targets),
-                tuple(best.labels[index] for index in said),
-                float(predictions.scores[row][said[0]]) if said else 0.0,
-            )
-        )
-    plot_predictions(shown, run.path / "predictions.png")
     return evaluation

@@ -208,7 +208,7 @@ def _find_pictures(config: TrainingConfig, here: Process, progress: Progress) ->
             "Make a val/ folder beside train/, or hold out some pictures: --val-split 0.2",
         )
     total = len(dataset.train) + len(dataset.val)
-    report = inspect_data(dataset, progress=lambda done: progress.pictures("looking at pictures", done, total))
+    report = inspect_data(dataset, progress=progress.pictures("looking at pictures", total))
     progress.note(str(report))
     report.require(strict=config.strict, allow_duplicates=config.allow_duplicates)
     if not report.dataset.val:
@@ -231,7 +231,7 @@ def _final_preprocess(
             stats = measure_channels(
                 dataset.train,
                 preprocess=preprocess,
-                progress=lambda done: progress.pictures("measuring pictures", done, total),
+                progress=progress.pictures("measuring pictures", total),
             )
             progress.note(f"normalization of {stats}")
         stats = here.from_first(stats)

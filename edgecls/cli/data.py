@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .bars import picture_bar
 from .options import labels_option, preprocess_option
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def check(
     from edgecls.inspection import inspect_data
 
     dataset = _find(options)
-    with _bar("looking at pictures", len(dataset.train) + len(dataset.val)) as advance:
+    with picture_bar("looking at pictures", len(dataset.train) + len(dataset.val)) as advance:
         report = inspect_data(dataset, preprocess=preprocess, progress=advance)
     click.echo(report if output_format == "table" else json.dumps(report.to_document(), ensure_ascii=False, indent=2))
     report.require(strict=strict, allow_duplicates=allow_duplicates)
@@ -77,7 +77,7 @@ def stats(output_format: str, preprocess: Preprocess | None, **options: Any) -> 
     from edgecls.inspection import measure_channels
 
     dataset = _find(options)
-    with _bar("measuring pictures", len(dataset.train)) as advance:
+    with picture_bar("measuring pictures", len(dataset.train)) as advance:
         found = measure_channels(dataset.train, preprocess=preprocess, progress=advance)
     document = {"pictures": found.pictures, "mean": list(found.mean), "std": list(found.std)}
     click.echo(found if output_format == "table" else json.dumps(document))
@@ -87,19 +87,3 @@ def _find(options: dict[str, Any]) -> Dataset:
     from edgecls.data import find_samples
 
     return find_samples(options.pop("folder"), **options)
-
-
-class _bar:  # noqa: N801 - a context manager, used as a function
-    """Show a progress bar on a terminal; yield what is called with how many are done."""
-
-    def __init__(self, label: str, total: int) -> None:
-        self._bar: Any = click.progressbar(
-            length=total, label=label, file=sys.stderr, hidden=not sys.stderr.isatty(), update_min_steps=8
-        )
-
-    def __enter__(self) -> Callable[[int], None]:
-        bar = self._bar.__enter__()
-        return lambda done: bar.update(done - bar.pos)
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.__exit__(*error)

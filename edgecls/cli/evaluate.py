@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,21 +13,21 @@ from click.core import ParameterSource
 
 from edgecls_runtime.errors import DataError, OutputError
 
+from .bars import picture_bar
 from .options import labels_option, preprocess_option, provider_option, threads_option, training_packages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
+    from edgecls.devices import Device
     from edgecls.evaluation import Evaluation
     from edgecls.predictions import Predictions
-    from edgecls.predictor import Device, Predictor
+    from edgecls.predictor import Predictor
     from edgecls_runtime.preprocess import Preprocess
 
 __all__ = ["evaluate"]
 
 _FOR_CHECKPOINTS = ("device",)
 _FOR_ARTIFACTS = ("provider", "threads", "labels", "preprocess")
-_DOCUMENT, _MATRIX, _MISTAKES = "evaluation.json", "confusion_matrix.png", "worst_mistakes.png"
+_WRITTEN = ("evaluation.json", "confusion_matrix.png", "worst_mistakes.png")
 
 
 @click.command()
@@ -64,7 +63,7 @@ _DOCUMENT, _MATRIX, _MISTAKES = "evaluation.json", "confusion_matrix.png", "wors
     "-o",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help=f"Write {_DOCUMENT}, {_MATRIX} and {_MISTAKES} there.",
+    help=f"Write {_WRITTEN[0]}, {_WRITTEN[1]} and {_WRITTEN[2]} there.",
 )
 @click.option("--strict", is_flag=True, help="Refuse data with unreadable pictures instead of leaving them out.")
 @click.option("--force", is_flag=True, help="Overwrite files.")
@@ -120,7 +119,7 @@ def evaluate(
             stack.enter_context(training_packages())
         predictor = stack.enter_context(opened)
         if unlabelled is not None:
-            progress = stack.enter_context(_bar(len(unlabelled)))
+            progress = stack.enter_context(picture_bar("answering", len(unlabelled)))
             answers = predict(
                 predictor,
                 unlabelled,
@@ -144,7 +143,7 @@ def evaluate(
                 click.echo(f"note: {note}", err=True)
             from edgecls import evaluation
 
-            with _bar(len(found.samples)) as progress:
+            with picture_bar("measuring", len(found.samples)) as progress:
                 done = evaluation.evaluate(
                     predictor,
                     found.samples,
@@ -155,15 +154,15 @@ def evaluate(
                     progress=progress,
                 )
             answers = done.predictions
-            document = {"data": str(data), "origin": found.origin} | done.to_document()
+            about = {"data": str(data), "origin": found.origin}
             if output is not None:
-                _write_output(done, predictor, document, output)
+                _write_output(done, predictor, about, output)
     for picture in answers.unreadable:
         click.echo(f"left out: {picture}", err=True)
     if predictions is not None:
         answers.write(predictions, root=data if data.is_dir() else data.parent, force=force)
     if done is not None:
-        click.echo(json.dumps(document, indent=2) if output_format == "json" else done)
+        click.echo(json.dumps(about | done.to_document(), indent=2) if output_format == "json" else done)
     else:
         _say_unlabelled(answers, output_format)
 
@@ -188,7 +187,7 @@ def _check_targets(predictions: Path | None, output: Path | None, *, force: bool
     if output is None:
         return
     if output.is_dir():
-        for name in (_DOCUMENT, _MATRIX, _MISTAKES):
+        for name in _WRITTEN:
             check_writable(output / name, force=force)
     elif output.exists():
         raise OutputError(f"{output}: is a file", "Name a folder: --output DIR")
@@ -210,55 +209,21 @@ def _check_unlabelled(
             raise click.UsageError(f"--{name} is for labelled pictures, and the {count:,} of {data} have no labels.")
 
 
-@contextlib.contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], object] | None]:
-    """Show progress on standard error if somebody watches."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    try:
-        from tqdm import tqdm
-    except ImportError:  # a device, without the training packages: it answers without a bar
-        yield None
-        return
-    with tqdm(total=total, unit="picture", leave=False) as bar:
-        yield bar.update
-
-
-def _write_output(done: Evaluation, predictor: Predictor, document: dict[str, Any], folder: Path) -> None:
-    from edgecls import plots
-    from edgecls_runtime.output import whole_file
-    from edgecls_runtime.preprocess import decode, resize_and_crop
+def _write_output(done: Evaluation, predictor: Predictor, about: dict[str, Any], folder: Path) -> None:
+    from edgecls.evaluation_report import write_evaluation
 
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made: {error.strerror}", "Choose another --output.") from error
-    for name in (_MATRIX, _MISTAKES):  # of an earlier model, this one may have none
-        (folder / name).unlink(missing_ok=True)
-    with whole_file(folder / _DOCUMENT, force=True) as temporary:
-        temporary.write_text(json.dumps(document, indent=2), "utf-8")
-    if done.confusion is not None:
-        plots.plot_confusion_matrix(done.confusion, predictor.labels, folder / _MATRIX)
-    shown = [
-        plots.ShownPicture(
-            resize_and_crop(decode(mistake.path, predictor.preprocess), predictor.preprocess),
-            mistake.true,
-            mistake.predicted,
-            mistake.score,
-        )
-        for mistake in done.mistakes
-    ]
-    if shown:
-        plots.plot_predictions(shown, folder / _MISTAKES)
-    written = [name for name in (_DOCUMENT, _MATRIX, _MISTAKES) if (folder / name).is_file()]
-    click.echo(f"written to {folder}: {', '.join(written)}", err=True)
+    written = write_evaluation(done, predictor.preprocess, folder, about=about)
+    click.echo(f"written to {folder}: {', '.join(path.name for path in written)}", err=True)
 
 
 def _say_unlabelled(answers: Predictions, output_format: str) -> None:
     click.echo("note: the pictures have no labels, so nothing is measured", err=True)
     if output_format == "json":
-        unreadable = [{"path": str(item.path), "error": item.error.cause} for item in answers.unreadable]
+        unreadable = [{"path": str(item.path), "error": item.cause} for item in answers.unreadable]
         click.echo(json.dumps({"images": len(answers.paths), "unreadable": unreadable, "metrics": None}, indent=2))
     else:
         click.echo(answers)

@@ -1,17 +1,18 @@
-"""Show how a training goes: a bar on a terminal, a line for each epoch elsewhere."""
+"""Show how a training goes: a bar on a terminal, a line for each epoch everywhere."""
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
-from tqdm import tqdm
 
 from edgecls.progress import Progress
 
+from .bars import new_bar
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgecls.run_folder import RunFolder
     from edgecls.training_config import TrainingConfig
 
@@ -27,47 +28,34 @@ def make_progress(run: RunFolder, config: TrainingConfig) -> Progress:
     Raises:
         MissingDependencyError: TensorBoard was asked for, and is not installed.
     """
-    if not config.tensorboard:
-        return _Terminal(config.epochs)
-    from edgecls.event_files import EventFiles
+    listeners: list[Progress] = [_Terminal(config.epochs)]
+    if config.tensorboard:
+        from edgecls.event_files import EventFiles
 
-    return _Both(_Terminal(config.epochs), EventFiles(run.path / "tensorboard"))
+        listeners.append(EventFiles(run.path / "tensorboard"))
+    return _Everyone(listeners)
 
 
 class _Terminal(Progress):
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
-        self._bar: tqdm[Any] | None = None
-        self._hidden = not sys.stderr.isatty()
+        self._bar: Any = None
 
     def note(self, text: str) -> None:
         self._close()
         click.echo(text)
 
-    def pictures(self, what: str, done: int, total: int) -> None:
-        if self._bar is None:
-            self._bar = tqdm(total=total, desc=what, unit="picture", disable=self._hidden, leave=False)
-        self._bar.update(done - self._bar.n if not self._hidden else 0)
-        if done == total:
-            self._close()
+    def pictures(self, what: str, total: int) -> Callable[[int], object]:
+        self._open(what, total)
+        return lambda count: self._bar.update(count, "")
 
     def epoch(self, epoch: int, epochs: int, steps: int, done: int) -> None:
-        self._close()
-        self._bar = tqdm(
-            total=steps,
-            initial=done,
-            desc=f"epoch {epoch}/{epochs}",
-            unit="step",
-            disable=self._hidden,
-            leave=False,
-            dynamic_ncols="COLUMNS" not in os.environ,
-        )
+        self._open(f"epoch {epoch}/{epochs}", steps)
+        self._bar.update(done, "")
 
     def step(self, loss: float, accuracy: float | None, images_per_second: float) -> None:
-        if self._bar is not None:
-            shown = "" if accuracy is None else f", acc {accuracy:.1f} %"
-            self._bar.set_postfix_str(f"loss {loss:.4f}{shown}, {images_per_second:.0f} images/s", refresh=False)
-            self._bar.update()
+        shown = "" if accuracy is None else f", acc {accuracy:.1f} %"
+        self._bar.update(1, f"loss {loss:.4f}{shown}, {images_per_second:.0f} images/s")
 
     def record(self, record: dict[str, Any]) -> None:
         self._close()
@@ -76,23 +64,29 @@ class _Terminal(Progress):
         rates = f"{record['images_per_second']:.0f} images/s (loader {record['loader_images_per_second']:.0f})"
         click.echo(f"epoch {record['epoch']}/{self._epochs}: {', '.join(parts)}, {rates}")
 
+    def _open(self, label: str, total: int) -> None:
+        self._close()
+        self._bar = new_bar(label, total)
+        self._bar.__enter__()
+
     def _close(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            self._bar.__exit__(None, None, None)
             self._bar = None
 
 
-class _Both(Progress):
-    def __init__(self, *listeners: Progress) -> None:
+class _Everyone(Progress):
+    """Pass on to several listeners; the first one shows the bar."""
+
+    def __init__(self, listeners: list[Progress]) -> None:
         self._listeners = listeners
 
     def note(self, text: str) -> None:
         for listener in self._listeners:
             listener.note(text)
 
-    def pictures(self, what: str, done: int, total: int) -> None:
-        for listener in self._listeners:
-            listener.pictures(what, done, total)
+    def pictures(self, what: str, total: int) -> Callable[[int], object]:
+        return self._listeners[0].pictures(what, total)
 
     def epoch(self, epoch: int, epochs: int, steps: int, done: int) -> None:
         for listener in self._listeners:
