@@ -324,9 +324,7 @@ def test_a_slip_in_a_csv_is_refused_with_its_line(tmp_path):
     text = "\n".join(["path,label", *rows])
     with pytest.raises(DataError, match=r"list.csv:18: label 'terier' occurs 1 .*'terrier' 19 times"):
         find_samples(write_list(tmp_path, text))
-    with pytest.raises(
-        DataError, match=r"list.csv:18: label 'terier' is none of the 2 classes; did you mean 'terrier'"
-    ):
+    with pytest.raises(DataError, match="csv:18: label 'terier' is none of the 2 classes; did you mean 'terrier'"):
         find_samples(tmp_path / "list.csv", labels=("spaniel", "terrier"))
 
 
