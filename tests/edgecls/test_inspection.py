@@ -234,6 +234,10 @@ def test_sizes_are_of_the_pictures_as_they_stand_upright(tmp_path, draw):
     for number, size in enumerate([(30, 20), (10, 10), (12, 9), (9, 50), (11, 40)]):
         draw(tmp_path / "ab"[number % 2] / f"{number}.png", size=size)
     assert inspect(tmp_path).sizes == ((10, 10), (11, 40), (30, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (50, 20)).save(tmp_path / "a" / "phone.jpg", exif=exif)
+    assert inspect(tmp_path).sizes == ((10, 10), (9, 50), (20, 50))
 
 
 def test_the_printed_table(two_splits, draw):
