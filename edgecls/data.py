@@ -108,7 +108,7 @@ def find_samples(
         val_split: share of each class to hold out (0 to 1), where the data is not split already.
         seed: of that choice.
         labels: the classes in their order, where others are allowed than are found (one class alone, too); a label
-            that is none of them is an error.
+            that is none of them is an error. Pictures to measure on alone will then do, too.
 
     Raises:
         DataError: there is nothing there, or it contradicts itself; says what and where.
@@ -122,7 +122,7 @@ def find_samples(
         found = _from_list(data, task)
     else:
         raise DataError(f"{data}: no such folder or file", "Check the path.")
-    if not found.train:
+    if not found.train and not (found.val and labels is not None):
         raise DataError(f"{data}: no pictures to learn from", _layout(data, labels_from))
     if val_split is not None:
         if found.val:

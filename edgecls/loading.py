@@ -61,17 +61,25 @@ class Pictures(torch.utils.data.Dataset[Any]):
         loader process to the main one.
         """
         started = time.perf_counter()
+        try:
+            picture, target = self.load(key)
+        except EdgeclsError as error:
+            return error
+        return picture, target, time.perf_counter() - started
+
+    def load(self, key: Key) -> tuple[Tensor, Tensor]:
+        """Return float32 [3, H, W] and float32 [classes] of ones and zeros.
+
+        Raises:
+            ImageError: the picture is unreadable.
+        """
         epoch, place, index = key
         torch.default_generator.manual_seed(derive_seed("picture", self.seed, epoch, place))
         sample = self.samples[index]
-        try:
-            image = decode(sample.path, self.preprocess)
-            picture = picture_transform(self.augmentation, self.preprocess)(image)
-        except EdgeclsError as error:
-            return error
+        picture = picture_transform(self.augmentation, self.preprocess)(decode(sample.path, self.preprocess))
         target = torch.zeros(self.classes)
         target[list(sample.targets)] = 1
-        return picture, target, time.perf_counter() - started
+        return picture, target
 
 
 class EpochBatches(torch.utils.data.Sampler[list[Key]]):

@@ -1,7 +1,9 @@
 """Numbers from scores, by torchmetrics' functional API: one definition for training, evaluation and every artifact.
 
-A class's precision, recall and F1 are ``tp / (tp + fp)``, ``tp / (tp + fn)`` and ``2 tp / (2 tp + fp + fn)``; macro
-averages leave out the classes that neither occur nor are predicted (tp + fp + fn = 0), as torchmetrics does.
+A class's precision, recall and F1 are ``tp / (tp + fp)``, ``tp / (tp + fn)`` and ``2 tp / (2 tp + fp + fn)``. Macro
+averages are over the classes that occur in the targets: a model of ImageNet's 1,000 classes may be measured on ten of
+them, and what it wrongly takes for one of the other 990 counts once, as a miss, and not again as a class of F1 0 (as
+it would in scikit-learn's and torchmetrics' own averages; where every class occurs, all agree).
 Among equal scores the lower index wins, as in `edgecls_runtime.Classifier`. Shares are in percent.
 """
 
@@ -86,7 +88,8 @@ def single_label_metrics(scores: NDArray[np.float32], targets: NDArray[np.int64]
     metrics["ece"] = functional.multiclass_calibration_error(
         torch.from_numpy(below_one), true, classes, n_bins=_ECE_BINS, norm="l1", validate_args=False
     )
-    metrics["f1"] = functional.multiclass_f1_score(predicted, true, classes, average="macro", validate_args=False)
+    f1 = functional.multiclass_f1_score(predicted, true, classes, average=None, validate_args=False)
+    metrics["f1"] = f1[np.unique(targets)].mean()
     return _percent(metrics)
 
 
@@ -102,7 +105,7 @@ def multilabel_metrics(
 
     Returns:
         In percent: ``mAP``, the mean over the labels that occur of the average precision ``sum (R_n - R_(n-1)) P_n``
-        over all thresholds (no interpolation; absent if no label occurs); ``f1``, macro; ``f1_micro``, from the
+        over all thresholds (no interpolation); ``f1``, macro (both absent if no label occurs); ``f1_micro``, from the
         counts of all labels together; ``exact_match``, pictures all of whose labels are right.
 
     Raises:
@@ -112,7 +115,7 @@ def multilabel_metrics(
     from torchmetrics.functional import classification as functional
 
     scores, targets = _checked(scores, targets, multilabel=True)
-    predicted, true = _predicted(scores, thresholds), torch.from_numpy(targets)
+    predicted, true, labels = _predicted(scores, thresholds), torch.from_numpy(targets), scores.shape[1]
     metrics = {}
     occurring = np.flatnonzero(targets.any(0))
     if len(occurring):
@@ -121,8 +124,8 @@ def multilabel_metrics(
             for label in occurring
         ]
         metrics["mAP"] = torch.stack(precisions).mean()
-    labels = scores.shape[1]
-    metrics["f1"] = functional.multilabel_f1_score(predicted, true, labels, average="macro", validate_args=False)
+        f1 = functional.multilabel_f1_score(predicted, true, labels, average=None, validate_args=False)
+        metrics["f1"] = f1.reshape(labels)[occurring].mean()
     metrics["f1_micro"] = functional.multilabel_f1_score(predicted, true, labels, average="micro", validate_args=False)
     metrics["exact_match"] = functional.multilabel_exact_match(predicted, true, labels, validate_args=False)
     return _percent(metrics)
@@ -267,4 +270,4 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def _percent(metrics: dict[str, Tensor]) -> dict[str, float]:
-    return {name: 100 * float(value) for name, value in metrics.items()}
+    return {name: round(100 * float(value), 4) for name, value in metrics.items()}  # float32 holds no more

@@ -116,26 +116,28 @@ def open_predictor(
         return
     if provider != "cpu" or threads is not None or labels is not None or preprocess is not None:
         raise ValueError("provider, threads, labels and preprocess are for artifacts, not for checkpoints")
+    import torch
+
     from edgecls import checkpoint
 
     chosen = choose_device(device)  # before the weights are read
     loaded = checkpoint.load(path)
     with _full_precision(chosen):
-        yield predictor_from_module(loaded.build().to(chosen), loaded, name=os.fspath(path))
+        model = loaded.build().to(chosen).to(memory_format=torch.channels_last)
+        yield predictor_from_module(model, loaded, name=os.fspath(path))
 
 
 def predictor_from_module(model: nn.Module, checkpoint: Checkpoint, *, name: str) -> Predictor:
-    """Lend a PyTorch model as a predictor; it runs on the device where its parameters are, in channels_last.
+    """Lend a PyTorch model as a predictor, without changing it; it runs on the device where its parameters are.
 
     Args:
-        model: in eval mode; it takes float32 [N, 3, H, W] and returns logits [N, C].
+        model: in eval mode; it takes float32 [N, 3, H, W], channels_last, and returns logits [N, C].
         checkpoint: for labels, preprocess, activation and thresholds; its weights are not read.
         name: of the model, for people.
     """
     import torch
 
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    model = model.to(memory_format=torch.channels_last)
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():

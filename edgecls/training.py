@@ -26,6 +26,7 @@ from edgecls.loading import Pictures, load_batches
 from edgecls.losses import Criterion
 from edgecls.models import check_arch
 from edgecls.progress import Progress
+from edgecls.run_report import write_first_batch, write_report
 from edgecls.seeding import derive_seed
 from edgecls.stopping import StopRequest
 from edgecls.training_setup import Setup, prepare
@@ -115,6 +116,7 @@ def train(
         elif here.is_first:
             run.begin(config)
             run.write_json("data.json", setup.report)
+            write_first_batch(run, setup)
             training.save_state()
         try:
             return training.run_epochs(stop)
@@ -148,6 +150,9 @@ class _Training:
                 self.save_state()
                 return self._result(stop.signal)
             self._finish_epoch()
+        if self.here.is_first and state.best_epoch is not None:
+            evaluation = write_report(self.run, setup, state.history)
+            self.progress.note(str(evaluation))
         return self._result(None)
 
     def _run_steps(self, net: nn.Module, stop: StopRequest) -> bool:
@@ -173,10 +178,11 @@ class _Training:
     def _step(self, net: nn.Module, loaded: Generator[Batch, None, None]) -> None:
         """Move the weights once."""
         config, setup, state, device = self.config, self.setup, self.state, self.here.device
-        torch.manual_seed(derive_seed("step", config.seed, state.epoch, state.step, self.here.rank))
         setup.optimizer.zero_grad(set_to_none=True)
         for part in range(config.accumulate):
             pictures, targets, seconds = next(loaded)
+            # For mixing and dropout. Not before: loading draws from the same generator, or not, as workers have it.
+            torch.manual_seed(derive_seed("step", config.seed, state.epoch, state.step, part, self.here.rank))
             if setup.mix is not None:
                 pictures, targets = setup.mix(pictures, targets)
             pictures, targets = self._to_device(pictures), targets.to(device, non_blocking=True)

@@ -14,6 +14,7 @@ from edgecls_runtime.errors import EdgeclsError
 from .completion import completion
 from .data import data
 from .doctor import doctor
+from .evaluate import evaluate
 from .export import export
 from .infer import infer
 from .info import info
@@ -35,10 +36,11 @@ def cli() -> None:
     edgecls export vgg16                             one ONNX file, proven against PyTorch
     edgecls infer --engine vgg16.onnx photo.jpg      its top-5, without torch
     edgecls verify vgg16.onnx                        does this machine compute that model?
+    edgecls evaluate vgg16.onnx photos/              how often is it right?
     """
 
 
-for command in (data, train, export, infer, verify, info, models, summary, doctor, completion):
+for command in (data, train, export, infer, verify, evaluate, info, models, summary, doctor, completion):
     cli.add_command(command)
 
 

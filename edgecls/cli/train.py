@@ -136,6 +136,7 @@ def train(ctx: click.Context, /, data: str | None, output: Path | None, resume: 
         click.echo(f"stopped by {result.stopped_by.name} after {result.epochs} whole epochs", err=True)
         click.echo(f"go on with: edgecls train --resume {run.path}", err=True)
         ctx.exit(128 + result.stopped_by)
+    click.echo(f"best: {run.best}, of epoch {result.best_epoch}; next: edgecls export {run.best}")
 
 
 def _config(data: str, options: dict[str, Any]) -> TrainingConfig:

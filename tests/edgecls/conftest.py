@@ -5,7 +5,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +26,6 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def draw() -> Callable[..., Path]:
     """Return what draws a small picture of noise, every one another unless `seed` says which; it makes folders, too."""
-    import numpy as np
-    from PIL import Image
-
     numbers = itertools.count()
 
     def draw(path: Path, *, size: tuple[int, int] = (12, 10), seed: int | None = None, mode: str = "RGB") -> Path:
@@ -42,5 +41,24 @@ def draw() -> Callable[..., Path]:
             image = image.convert(mode)
         image.save(path)
         return path
+
+    return draw
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Callable[..., Path]:
+    """Draw a folder of train/ and val/ with noisy pictures that are mostly red, green or blue."""
+
+    def draw(name: str = "colours", *, train: int = 12, val: int = 6, classes: int = 3, size: int = 40) -> Path:
+        random = np.random.default_rng(7)
+        for split, count in (("train", train), ("val", val)):
+            for channel, label in enumerate(("red", "green", "blue")[:classes]):
+                folder = tmp_path / name / split / label
+                folder.mkdir(parents=True)
+                for number in range(count):
+                    pixels = random.integers(0, 120, (size, size + number % 5, 3), np.uint8)
+                    pixels[:, :, channel] += 110
+                    Image.fromarray(pixels).save(folder / f"{number:03}.png")
+        return tmp_path / name
 
     return draw

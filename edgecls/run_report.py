@@ -1,0 +1,79 @@
+"""The pictures that a training leaves, and the last measurement of its best checkpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from edgecls import checkpoint
+from edgecls.evaluation import Evaluation, evaluate
+from edgecls.plots import ShownPicture, plot_batch, plot_confusion_matrix, plot_curves, plot_predictions
+from edgecls.predictor import predictor_from_module
+from edgecls.seeding import derive_seed
+from edgecls_runtime.preprocess import decode, resize_and_crop
+
+if TYPE_CHECKING:
+    from edgecls.run_folder import RunFolder
+    from edgecls.training_setup import Setup
+
+__all__ = ["write_first_batch", "write_report"]
+
+_BATCH_PICTURES, _PREDICTIONS = 16, 24
+
+
+def write_first_batch(run: RunFolder, setup: Setup) -> None:
+    """Draw the first pictures of the training as the network sees them: cut, turned, mixed.
+
+    Raises:
+        ImageError: a picture is unreadable.
+        OutputError: the file cannot be written.
+    """
+    labels, keys = setup.dataset.labels, next(iter(setup.batches))[:_BATCH_PICTURES]
+    items = [setup.pictures.load(key) for key in keys]
+    pictures, targets = torch.stack([item[0] for item in items]), torch.stack([item[1] for item in items])
+    if setup.mix is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive_seed("first batch", setup.pictures.seed))
+            pictures, targets = setup.mix(pictures, targets)
+    titles = [
+        ", ".join(
+            labels[index] if share > 0.995 else f"{share:.0%} {labels[index]}"
+            for index, share in enumerate(target.tolist())
+            if share > 0.005
+        )
+        for target in targets
+    ]
+    plot_batch(pictures.numpy(), setup.preprocess, titles, run.path / "first_batch.png")
+
+
+def write_report(run: RunFolder, setup: Setup, history: list[dict[str, float]]) -> Evaluation:
+    """Measure the best checkpoint as ``edgecls evaluate`` does, and draw what was found.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read back.
+        OutputError: a file cannot be written.
+    """
+    best = checkpoint.load(run.best)
+    device = next(setup.model.parameters()).device
+    predictor = predictor_from_module(best.build().to(device), best, name=str(run.best))
+    evaluation = evaluate(predictor, setup.dataset.val)
+    run.write_json("evaluation.json", evaluation.to_document())
+    plot_curves(history, run.path / "curves.png")
+    if evaluation.confusion is not None:
+        plot_confusion_matrix(evaluation.confusion, best.labels, run.path / "confusion_matrix.png")
+    predictions, samples = evaluation.predictions, {sample.path: sample for sample in setup.dataset.val}
+    shown = []
+    for row in range(0, len(predictions.paths), -(-len(predictions.paths) // _PREDICTIONS)):
+        path = predictions.paths[row]
+        said = predictions.predicted(row)
+        shown.append(
+            ShownPicture(
+                resize_and_crop(decode(path, best.preprocess), best.preprocess),
+                tuple(best.labels[index] for index in samples[path].targets),
+                tuple(best.labels[index] for index in said),
+                float(predictions.scores[row][said[0]]) if said else 0.0,
+            )
+        )
+    plot_predictions(shown, run.path / "predictions.png")
+    return evaluation
