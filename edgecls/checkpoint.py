@@ -28,10 +28,9 @@ from torch import Tensor
 
 from edgecls import models
 from edgecls.fit import check_labels, fit_state_dict
-from edgecls.torch_file import contents, is_state_dict, read_torch_file, shortened
+from edgecls.torch_file import contents, is_state_dict, read_torch_file, shortened, write_torch_file
 from edgecls_runtime.errors import CheckpointError, ManifestError, ModelError
 from edgecls_runtime.manifest import from_document
-from edgecls_runtime.output import whole_file
 from edgecls_runtime.preprocess import Preprocess  # noqa: TC001 - from_document resolves the annotations
 
 if TYPE_CHECKING:
@@ -133,8 +132,7 @@ def save(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
     del fields["assumptions"]
     tensors = {name: tensor.detach().cpu() for name, tensor in fields.pop("state_dict").items()}
     plain = json.loads(json.dumps(fields | {"preprocess": dataclasses.asdict(checkpoint.preprocess)}))
-    with whole_file(path, force=True) as temporary, temporary.open("wb") as file:
-        torch.save({"format": FORMAT, **plain, "state_dict": tensors}, file)
+    write_torch_file({"format": FORMAT, **plain, "state_dict": tensors}, path)
 
 
 def load(path: str | os.PathLike[str]) -> Checkpoint:

@@ -167,10 +167,14 @@ def _classes(data: Path, found: _Found, labels: Sequence[str] | None) -> tuple[s
                 f"{first[unknown[0]]}: label {unknown[0]!r} is none of the {len(labels)} classes{hint}",
                 f"Correct it. The classes are: {', '.join(labels[:8])}{', ...' if len(labels) > 8 else ''}.",
             )
+        twice = next((name for name, count in Counter(labels).items() if count > 1), None)
+        if twice is not None:
+            raise DataError(f"label {twice!r} is given twice", "Name every class once.")
         return tuple(labels)
     for name, count in counts.items():
-        frequent = [other for other in counts if counts[other] >= _TYPO_FACTOR * count]
-        nearest = difflib.get_close_matches(name, frequent, n=1, cutoff=_TYPO_LIKENESS)
+        frequent = {other.casefold(): other for other in counts if counts[other] >= _TYPO_FACTOR * count}
+        likest = difflib.get_close_matches(name.casefold(), frequent, n=1, cutoff=_TYPO_LIKENESS)
+        nearest = [frequent[folded] for folded in likest]
         digits = name.strip("0123456789") != name  # room1 and room2 are both meant
         if count <= _TYPO_COUNT and nearest and not digits:
             raise DataError(
@@ -206,9 +210,7 @@ def _from_folder(data: Path, labels_from: LabelsFrom) -> _Found:
 def _pictures(folder: Path, notes: list[str]) -> list[Path]:
     """Return the pictures beneath a folder; hidden files and those of another suffix are noted."""
     paths, passed_over = [], Counter[str]()
-    for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).parts):
-        if not path.is_file():
-            continue
+    for path in sorted(_files(folder), key=lambda path: path.relative_to(folder).parts):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if hidden or path.suffix.lower() not in IMAGE_SUFFIXES:
             passed_over["hidden" if hidden else path.suffix.lower() or "no suffix"] += 1
@@ -218,6 +220,22 @@ def _pictures(folder: Path, notes: list[str]) -> list[Path]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(passed_over.items()))
         notes.append(f"{folder}: files passed over, no pictures by their names: {kinds}")
     return paths
+
+
+def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Yield the files beneath a folder, through links to folders too, but not in circles."""
+    here = folder.resolve()
+    if here in above:
+        return
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror or error}", "Change its permissions.") from error
+    for path in entries:
+        if path.is_dir():
+            yield from _files(path, above | {here})
+        elif path.is_file():
+            yield path
 
 
 def _by_folder(folder: Path, notes: list[str]) -> list[_Labelled]:
@@ -299,9 +317,9 @@ def _json_rows(path: Path, text: str, _: Task) -> Iterator[tuple[str, str, tuple
 def _hold_out(found: _Found, data: Path, share: float, seed: int) -> None:
     """Hold out the same share of every class, at least one picture of it and never the last one.
 
-    A picture's place in the draw is a digest of its name, so adding pictures to the folder, copying it to another
-    machine or listing it in another order moves no other picture to the other side. With several labels a picture
-    counts for the rarest of them.
+    A picture's place in the draw is a digest of its name, so copying the folder to another machine or listing it in
+    another order moves no picture to the other side; adding to a class moves none of another class, and of its own
+    no more than were added. With several labels a picture counts for the rarest of them.
     """
     root = data if data.is_dir() else data.parent
     counts = Counter(name for item in found.train for name in item.names)
@@ -318,7 +336,7 @@ def _hold_out(found: _Found, data: Path, share: float, seed: int) -> None:
 
 
 def _draw(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
+    return hashlib.sha256(os.fsencode(text)).digest()  # names need not be valid UTF-8
 
 
 def _layout(data: Path, labels_from: LabelsFrom) -> str:

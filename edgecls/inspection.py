@@ -180,9 +180,11 @@ def inspect_data(
         progress: called with the number of pictures done since the last call.
 
     Raises:
-        DataError: not one picture is readable.
+        DataError: there are no pictures, or not one is readable.
     """
     preprocess = preprocess or Preprocess()
+    if not (dataset.train or dataset.val):
+        raise DataError("there are no pictures to look at", "Give some.")
 
     def look(sample: Sample) -> _Look:
         try:
@@ -281,7 +283,7 @@ def _same_content(
     """Return groups of same content: within a split, across the splits, and under different labels."""
     groups: dict[bytes, list[tuple[Sample, bool]]] = defaultdict(list)
     for position, (sample, result) in enumerate(zip((*dataset.train, *dataset.val), looks, strict=True)):
-        if result.digest:
+        if result.error is None:  # what is left out anyway leaks nothing
             groups[result.digest].append((sample, position < len(dataset.train)))
     duplicates: list[tuple[Path, ...]] = []
     leaks: list[tuple[Path, ...]] = []

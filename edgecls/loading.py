@@ -189,7 +189,7 @@ def load_batches(
                 raise batch
             yield batch
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):  # what is raised in one names it otherwise
             raise
         raise TrainingError(
             f"a process that loads pictures died: {str(error).splitlines()[0]}",

@@ -21,9 +21,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from edgecls.torch_file import read_torch_file
+from edgecls.torch_file import read_torch_file, write_torch_file
 from edgecls.training_config import TrainingConfig
 from edgecls_runtime.errors import CheckpointError, ManifestError, OutputError, TrainingError
 from edgecls_runtime.manifest import from_document
@@ -101,8 +99,7 @@ class RunFolder:
         Raises:
             OutputError: it cannot be written; what was saved before stays.
         """
-        with whole_file(self._resume, force=True) as temporary, temporary.open("wb") as file:
-            torch.save({"format": _FORMAT, **state}, file)
+        write_torch_file({"format": _FORMAT, **state}, self._resume)
 
     def load_state(self) -> dict[str, Any]:
         """Read what `save_state` wrote.
@@ -133,4 +130,5 @@ class RunFolder:
     def write_json(self, name: str, document: object) -> None:
         """Write a JSON file."""
         with whole_file(self.path / name, force=True) as temporary:
-            temporary.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
+            text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+            temporary.write_text(text, "utf-8", "backslashreplace")  # names that are not UTF-8

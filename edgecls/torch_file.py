@@ -1,4 +1,4 @@
-"""Read what torch.save wrote as data: no file's code is ever run."""
+"""Write with torch.save, and read what it wrote as data: no file's code is ever run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from edgecls_runtime.errors import CheckpointError
+from edgecls_runtime.output import whole_file
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
 
-__all__ = ["contents", "is_state_dict", "printable", "read_torch_file", "shortened"]
+__all__ = ["contents", "is_state_dict", "printable", "read_torch_file", "shortened", "write_torch_file"]
 
 _SHOWN = 3
 _LONGEST = 200
@@ -68,6 +70,22 @@ def read_torch_file(path: Path) -> object:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{path}: is damaged: {printable(reason)}", whole) from error
     return document
+
+
+def write_torch_file(document: object, path: str | os.PathLike[str]) -> None:
+    """Write a file of ``torch.save``, whole or not at all, over whatever was there.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with whole_file(path, force=True) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(document, file)
+        except RuntimeError as error:
+            # When the disk is full, torch still tries to end its zip file, and that error hides the disk's own.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def is_state_dict(found: object) -> TypeGuard[dict[str, Tensor]]:
