@@ -13,7 +13,7 @@ __all__ = ["StopRequest"]
 
 
 class StopRequest:
-    """Note SIGINT and SIGTERM instead of obeying them; a second one has the effect it always had.
+    """Note SIGINT and SIGTERM instead of obeying them; a second one, of either kind, has the effect it always had.
 
     Attributes:
         signal: that came; None so far.
@@ -30,9 +30,13 @@ class StopRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._restore()
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.signal = signal.Signals(number)
-        signal.signal(number, self._before[number])
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            # None: one that was not installed from Python, and cannot be put back from there.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

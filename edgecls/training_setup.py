@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -235,8 +235,14 @@ def _final_preprocess(
             )
             progress.note(f"normalization of {stats}")
         stats = here.from_first(stats)
+        if preprocess.color == "BGR":
+            stats = replace(stats, mean=_reversed(stats.mean), std=_reversed(stats.std))
         mean, std = stats.mean if mean == "auto" else mean, stats.std if std == "auto" else std
     return preprocess.replace(mean=mean or preprocess.mean, std=std or preprocess.std)
+
+
+def _reversed(values: tuple[float, float, float]) -> tuple[float, float, float]:
+    return values[2], values[1], values[0]
 
 
 def _placed(model: nn.Module, config: TrainingConfig, here: Process) -> nn.Module:

@@ -62,3 +62,18 @@ def colours(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return draw
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return what makes this machine one with so many GPUs, with or without an Apple one."""
+
+    import torch
+
+    def machine(*, cuda: int = 0, mps: bool = False, built: str | None = "12.8") -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        monkeypatch.setattr(torch.version, "cuda", built)
+
+    return machine

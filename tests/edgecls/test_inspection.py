@@ -34,7 +34,7 @@ def test_good_data(two_splits):
     seen: list[int] = []
     dataset = find_samples(two_splits)
     report = inspect_data(dataset, workers=2, progress=seen.append)
-    assert seen == list(range(1, 11))
+    assert seen == [1] * 10
     assert report.dataset == dataset
     assert report.counts == ((3, 2), (3, 2))
     assert (report.unreadable, report.duplicates, report.leaks, report.conflicts, report.warnings) == ((),) * 5
@@ -293,7 +293,7 @@ def test_channels_equal_a_direct_computation_over_what_the_network_sees(kinds, c
     assert stats.std == pytest.approx(pixels.std(axis=(0, 2, 3)), abs=1e-7)
     assert len({*stats.mean, *stats.std}) == 6  # no channel stands in for another
     assert stats.pictures == 6
-    assert seen == [1, 2, 3, 4, 5, 6]
+    assert seen == [1] * 6
 
 
 def test_channels_do_not_depend_on_the_order_nor_on_threads(kinds):

@@ -30,6 +30,16 @@ def test_the_first_signal_is_noted_and_the_second_has_its_effect(number):
         assert obeyed == [number]
 
 
+def test_a_second_signal_of_the_other_kind_has_its_effect_too():
+    obeyed = []
+    signal.signal(signal.SIGTERM, lambda *_: obeyed.append("SIGTERM"))
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.signal is signal.SIGINT
+        assert obeyed == ["SIGTERM"]
+
+
 def test_a_second_ctrl_c_interrupts():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with StopRequest() as stop:

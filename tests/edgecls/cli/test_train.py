@@ -26,27 +26,16 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 def test_from_a_folder_of_pictures_to_labels_on_a_picture(edgecls: Run, colours: Draw, tmp_path: Path) -> None:
     """The whole way, as the README has it: train, look, export, infer, evaluate."""
     data = colours()
-    options = [
-        "--epochs",
-        6,
-        "--lr",
-        3e-3,
-        "--backbone-lr-factor",
-        1,
-        "--batchnorm-momentum",
-        0.3,
-        "--augment",
-        "light",
-    ]
-    done = edgecls("train", data, *QUICK, *options, environment=ENVIRONMENT)
+    options = ["--epochs", 8, "--lr", 3e-3, "--backbone-lr-factor", 1, "--batchnorm-momentum", 0.3, "--augment"]
+    done = edgecls("train", data, *QUICK, *options, "light", environment=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "mobilenet_v3_small"
     lines = done.stdout.splitlines()
-    assert sum(line.startswith("epoch ") for line in lines) == 6  # no bar where nobody sees it
+    assert sum(line.startswith("epoch ") for line in lines) == 8  # no bar where nobody sees it
     assert done.stderr == ""
     assert any(line.split() == ["0", "blue", "12", "6"] for line in lines)
     assert lines[-1].endswith(f"edgecls export {run.relative_to(tmp_path)}/best.pt")
-    assert {path.name for path in run.iterdir()} == {
+    assert {path.name for path in run.iterdir()} - {"worst_mistakes.png"} == {  # that one if there are any
         *("config.json", "data.json", "evaluation.json", "metrics.jsonl", "best.pt", "last.pt", "resume.pt"),
         *("first_batch.png", "curves.png", "confusion_matrix.png", "predictions.png"),
     }
