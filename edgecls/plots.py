@@ -31,6 +31,7 @@ _RIGHT, _WRONG = "#1a7f37", "#c62828"
 _LINES = {
     "loss": ("loss", "#5b7083", "-"),
     "val_loss": ("loss", "#d1495b", "-"),
+    "train_acc@1": ("percent", "#5b7083", "-"),
     "acc@1": ("percent", "#00798c", "-"),
     "acc@5": ("percent", "#00798c", ":"),
     "mAP": ("percent", "#7a4fb5", "-"),

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,6 @@ from edgecls_runtime.manifest import from_document
 from edgecls_runtime.output import whole_file
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
 __all__ = ["RunFolder"]
@@ -58,6 +58,9 @@ class RunFolder:
         if self.path.is_dir() and any(self.path.iterdir()):
             advice = f"go on with it: edgecls train --resume {self.path}" if self._resume.exists() else "remove it"
             raise OutputError(f"{self.path}: exists already", f"Choose another --output, or {advice}")
+        nearest = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
+        if not os.access(nearest, os.W_OK):
+            raise OutputError(f"{self.path}: the folder {nearest} may not be written to", "Choose another --output.")
 
     def begin(self, config: TrainingConfig) -> None:
         """Make the folder and write what the training was told.

@@ -120,6 +120,13 @@ def train(
             training.save_state()
         try:
             return training.run_epochs(stop)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise TrainingError(
+                f"{config.arch}: batch norm cannot learn from micro-batches of one picture",
+                "Choose a larger --batch-size, or a smaller --accumulate.",
+            ) from error
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"out of memory on {here.device}: {str(error).splitlines()[0]}",

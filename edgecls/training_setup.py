@@ -114,10 +114,15 @@ def prepare(config: TrainingConfig, here: Process, progress: Progress, *, saved:
     classes = len(dataset.labels)
     if saved is None:
         start = transfer.start_from(
-            config.arch, config.weights, dataset.labels, preprocess=config.preprocess, seed=config.seed
+            config.arch,
+            config.weights,
+            dataset.labels,
+            preprocess=config.preprocess,
+            image_size=config.image_size,
+            seed=config.seed,
         )
         model, weights = start.model, start.weights
-        preprocess = _final_preprocess(config, start.preprocess, dataset, here, progress)
+        preprocess = _normalized(config, start.preprocess, dataset, here, progress)
         for note in start.notes:
             progress.note(note)
     else:
@@ -129,6 +134,7 @@ def prepare(config: TrainingConfig, here: Process, progress: Progress, *, saved:
         preprocess, weights = from_document(Preprocess, saved["preprocess"], "resume.pt"), saved["weights"]
         model = build(config.arch, num_classes=classes, image_size=preprocess.crop_size[0])
     model = _placed(model, config, here)
+    _check_takes(model, config, preprocess, here)
     head = transfer.head_of(config.arch, image_size=preprocess.crop_size[0])
     batches = EpochBatches(
         len(dataset.train),
@@ -216,13 +222,10 @@ def _find_pictures(config: TrainingConfig, here: Process, progress: Progress) ->
     return here.from_first((report.dataset, report.to_document()))
 
 
-def _final_preprocess(
+def _normalized(
     config: TrainingConfig, preprocess: Preprocess, dataset: Dataset, here: Process, progress: Progress
 ) -> Preprocess:
-    """Apply the size and the normalization that the config names."""
-    if config.image_size is not None:
-        size = config.image_size
-        preprocess = preprocess.replace(resize_size=round(size * 256 / 224), crop_size=(size, size))
+    """Apply the normalization that the config names."""
     mean, std = config.mean, config.std
     if "auto" in (mean, std):
         stats = None
@@ -251,6 +254,19 @@ def _placed(model: nn.Module, config: TrainingConfig, here: Process) -> nn.Modul
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model.to(here.device)
     return model.to(memory_format=torch.channels_last) if config.channels_last else model
+
+
+def _check_takes(model: nn.Module, config: TrainingConfig, preprocess: Preprocess, here: Process) -> None:
+    """Run the model once: some take no picture below a size (AlexNet: 63 pixels), some one size alone."""
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, *preprocess.crop_size, device=here.device))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        height, width = preprocess.crop_size
+        raise TrainingError(
+            f"{config.arch} does not take pictures of {width}x{height}: {str(error).splitlines()[0]}",
+            "Choose another --image-size, or leave it out.",
+        ) from error
 
 
 def _load_teacher(config: TrainingConfig, dataset: Dataset, preprocess: Preprocess, here: Process) -> nn.Module | None:

@@ -40,6 +40,7 @@ def start_from(
     labels: tuple[str, ...],
     *,
     preprocess: Preprocess | None = None,
+    image_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Start:
@@ -50,6 +51,7 @@ def start_from(
         named: ``default``, ``none``, a name of torchvision's, or a file, as `weights.resolve` takes it.
         labels: the classes to learn.
         preprocess: instead of that of the weights.
+        image_size: pixels; crop to this square instead, and resize in the proportion 256 : 224.
         seed: of whatever is initialized at random.
         progress: show a download's progress on stderr.
 
@@ -59,12 +61,14 @@ def start_from(
     """
     if named == "none":
         start = weights.resolve(arch, "none", labels=labels, preprocess=preprocess)
-        model = models.build(arch, num_classes=len(labels), image_size=start.preprocess.crop_size[0], seed=seed)
-        return Start(model, start.preprocess, "random", (f"weights: random (seed {seed})",))
+        resized = _resized(start.preprocess, image_size)
+        model = models.build(arch, num_classes=len(labels), image_size=resized.crop_size[0], seed=seed)
+        return Start(model, resized, "random", (f"weights: random (seed {seed})",))
     start = weights.resolve(arch, named, preprocess=preprocess, unnamed=True, progress=progress)
+    resized = _resized(start.preprocess, image_size)
     if start.labels == labels:
         notes = (*start.assumptions, f"weights: {start.weights}, with its head for these {len(labels)} labels")
-        return Start(start.build(), start.preprocess, start.weights, notes)
+        return Start(start.build(), resized, start.weights, notes)
     # The labels assumed for a bare state dict go with the head that is about to be replaced.
     notes = tuple(item for item in start.assumptions if not item.startswith("labels:"))
     size = start.preprocess.crop_size[0]
@@ -72,7 +76,13 @@ def start_from(
     new = models.head_tensors(arch, image_size=size)
     model.load_state_dict({name: value for name, value in start.state_dict.items() if name not in new}, strict=False)
     notes += (f"weights: {start.weights}, with a new last layer for {len(labels)} classes ({', '.join(new)})",)
-    return Start(model, start.preprocess, start.weights, notes)
+    return Start(model, resized, start.weights, notes)
+
+
+def _resized(preprocess: Preprocess, image_size: int | None) -> Preprocess:
+    if image_size is None:
+        return preprocess
+    return preprocess.replace(resize_size=round(image_size * 256 / 224), crop_size=(image_size, image_size))
 
 
 def head_of(arch: str, *, image_size: int | None = None) -> str:

@@ -70,6 +70,6 @@ def _flush(path: Path) -> None:
 def _unwritable(target: Path, error: OSError) -> OutputError:
     if error.errno == errno.ENOSPC:
         return OutputError(
-            f"{target}: the disk is full", "Free some space or choose another --output; nothing was kept."
+            f"{target}: the disk is full", "Free some space, or choose another --output; no part of a file is left."
         )
     return OutputError(f"{target}: cannot be written: {error.strerror or error}", "Choose another --output.")

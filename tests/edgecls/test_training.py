@@ -423,6 +423,20 @@ def test_a_state_that_does_not_fit_is_refused(colours: Draw, tmp_path: Path) -> 
         train(other, run, resume=True)
 
 
+@pytest.mark.parametrize(("arch", "size"), [("alexnet", 32), ("maxvit_t", 40)])
+def test_a_size_that_the_network_does_not_take_is_refused(colours: Draw, tmp_path: Path, arch: str, size: int) -> None:
+    with pytest.raises(TrainingError, match=f"{arch} does not take pictures of {size}x{size}: ") as caught:
+        train(config_for(colours(), arch=arch, image_size=size), RunFolder(tmp_path / "run"))
+    assert "--image-size" in caught.value.remedy
+    assert not (tmp_path / "run").exists()
+
+
+def test_batch_norm_needs_more_than_one_picture(colours: Draw, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="micro-batches of one picture") as caught:
+        train(config_for(colours(), batch_size=4, accumulate=4), RunFolder(tmp_path / "run"))
+    assert "--accumulate" in caught.value.remedy
+
+
 def test_out_of_memory_is_said_in_a_line(colours: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def starve(*_: object) -> None:
         raise torch.OutOfMemoryError("tried to allocate 20 GiB\nmore")
