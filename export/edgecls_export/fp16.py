@@ -39,7 +39,9 @@ A quarter of the range: other pictures go higher, and some kernels sum in half b
 SMALLEST_ACTIVATION = float(np.finfo(np.float16).smallest_normal)
 """An activation that stays below this on all pictures has fewer than 11 bits left in half."""
 
-_OPERATORS_OF_QUANTIZED_MODELS = frozenset(["QuantizeLinear", "DequantizeLinear", "QLinearConv", "DynamicQuantizeLinear"])
+_OPERATORS_OF_QUANTIZED_MODELS = frozenset(
+    ["QuantizeLinear", "DequantizeLinear", "QLinearConv", "DynamicQuantizeLinear"]
+)
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,9 @@ def _check_plain(model: onnx.ModelProto, where: str) -> None:
         raise ExportError(f"{where}: is quantized already ({found[0]})", "Convert the float32 export instead.")
     if any(item.data_type == TensorProto.FLOAT16 for item in model.graph.initializer):
         raise ExportError(f"{where}: is in half precision already", "Convert the float32 export instead.")
-    nested = any(attribute.HasField("g") or attribute.graphs for node in model.graph.node for attribute in node.attribute)
+    nested = any(
+        attribute.HasField("g") or attribute.graphs for node in model.graph.node for attribute in node.attribute
+    )
     if nested or model.functions:
         raise ExportError(
             f"{where}: has {'branches or loops' if nested else 'functions'}, which the conversion to half does not do",

@@ -11,6 +11,7 @@
     ├── MissingDependencyError   an optional package is not installed
     ├── CheckpointError          weights cannot be read, or do not fit the architecture
     ├── ExportError              a conversion failed
+    │   ├── CalibrationError     the pictures for calibration cannot be used
     │   └── ParityError          the artifact does not agree with PyTorch
     └── OutputError              a result cannot be written, or would overwrite a file
 
@@ -21,6 +22,7 @@ would be right or which command to run. The command line prints both and exits w
 from __future__ import annotations
 
 __all__ = [
+    "CalibrationError",
     "CheckpointError",
     "EdgeclsError",
     "ExportError",
@@ -77,6 +79,10 @@ class CheckpointError(EdgeclsError):
 
 class ExportError(EdgeclsError):
     """A conversion failed."""
+
+
+class CalibrationError(ExportError):
+    """The pictures for calibration cannot be used."""
 
 
 class ParityError(ExportError):
