@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgecls_export.graph import check_float32, name_nodes
 from edgecls_runtime.errors import ExportError
 
 if TYPE_CHECKING:
@@ -38,10 +39,6 @@ A quarter of the range: other pictures go higher, and some kernels sum in half b
 
 SMALLEST_ACTIVATION = float(np.finfo(np.float16).smallest_normal)
 """An activation that stays below this on all pictures has fewer than 11 bits left in half."""
-
-_OPERATORS_OF_QUANTIZED_MODELS = frozenset(
-    ["QuantizeLinear", "DequantizeLinear", "QLinearConv", "DynamicQuantizeLinear"]
-)
 
 
 @dataclass(frozen=True)
@@ -95,9 +92,9 @@ def fp16_from_fp32(
         ExportError: the source is not a plain float32 graph, or ``keep_float`` names no node of it.
     """
     model = onnx.load(source)
-    _check_plain(model, str(source))
+    check_float32(model, str(source))
     _lift_constants(model.graph)
-    _name_nodes(model.graph)
+    name_nodes(model)
     nodes = {node.name for node in model.graph.node}
     if unknown := sorted(set(keep_float) - nodes):
         raise ExportError(f"{source}: has no node {unknown[0]!r} to keep in float", "Give the names of its nodes.")
@@ -221,22 +218,6 @@ def _kept(
     return tuple(kept)
 
 
-def _check_plain(model: onnx.ModelProto, where: str) -> None:
-    operators = {node.op_type for node in model.graph.node}
-    if found := sorted(operators & _OPERATORS_OF_QUANTIZED_MODELS):
-        raise ExportError(f"{where}: is quantized already ({found[0]})", "Convert the float32 export instead.")
-    if any(item.data_type == TensorProto.FLOAT16 for item in model.graph.initializer):
-        raise ExportError(f"{where}: is in half precision already", "Convert the float32 export instead.")
-    nested = any(
-        attribute.HasField("g") or attribute.graphs for node in model.graph.node for attribute in node.attribute
-    )
-    if nested or model.functions:
-        raise ExportError(
-            f"{where}: has {'branches or loops' if nested else 'functions'}, which the conversion to half does not do",
-            "Export a model whose graph does not depend on its values.",
-        )
-
-
 def _lift_constants(graph: onnx.GraphProto) -> None:
     """Turn Constant nodes into initializers, so that one rule serves both."""
     for node in [node for node in graph.node if node.op_type == "Constant"]:
@@ -250,13 +231,6 @@ def _lift_constants(graph: onnx.GraphProto) -> None:
 def _array(value: object) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
     array = np.asarray(value)
     return array.astype(np.float32) if array.dtype.kind == "f" else array
-
-
-def _name_nodes(graph: onnx.GraphProto) -> None:
-    names = [node.name for node in graph.node]
-    for index, node in enumerate(graph.node):
-        if not node.name or names.count(node.name) > 1:
-            node.name = f"{node.op_type}_{index}"
 
 
 def _types(model: onnx.ModelProto) -> dict[str, int]:

@@ -119,4 +119,4 @@ def collect_histograms(
     ):
         for name, values in graph.run(batch).items():
             counts[name] += count(values, max(-spans[name][0], spans[name][1]))
-    return {name: Histogram(*spans[name], counts[name]) for name in spans}
+    return {name: Histogram(*spans[name], counts[name]) for name in tensors}
