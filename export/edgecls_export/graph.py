@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -48,12 +48,12 @@ def name_nodes(model: ModelProto) -> None:
         taken.add(node.name)
 
 
-def constants(model: ModelProto) -> dict[str, NDArray[np.generic]]:
+def constants(model: ModelProto) -> dict[str, NDArray[Any]]:
     """Return the initializers by name."""
     return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
 
 
-def set_constant(model: ModelProto, name: str, values: NDArray[np.generic]) -> None:
+def set_constant(model: ModelProto, name: str, values: NDArray[Any]) -> None:
     """Write an initializer, over an old one of that name."""
     tensor = numpy_helper.from_array(np.asarray(values, order="C"), name)
     for item in model.graph.initializer:

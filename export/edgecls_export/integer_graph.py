@@ -15,7 +15,7 @@ in float32.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import onnx
@@ -85,7 +85,7 @@ def fold_factors(model: onnx.ModelProto) -> None:
         graph.initializer.remove(item)
 
 
-def _is_global(node: onnx.NodeProto, values: dict[str, NDArray[np.generic]]) -> bool:
+def _is_global(node: onnx.NodeProto, values: dict[str, NDArray[Any]]) -> bool:
     axes = values.get(node.input[1]) if len(node.input) > 1 else attribute(node, "axes", ())
     return axes is not None and sorted(int(axis) % 4 for axis in np.ravel(cast("NDArray[np.int64]", axes))) == [2, 3]
 
