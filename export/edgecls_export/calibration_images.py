@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecls_export import drawn
 from edgecls_runtime.errors import CalibrationError, ImageError
 from edgecls_runtime.preprocess import Preprocess, decode
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from edgecls_runtime.preprocess import ImageSource
 
-__all__ = ["ENOUGH", "CalibrationImages", "pick_images"]
+__all__ = ["ENOUGH", "CalibrationImages", "drawn_images", "pick_images"]
 
 ENOUGH = 300
 """Fewer pictures leave the tails of the activations to chance; tools of the field ask for 300 to 1,000."""
@@ -144,6 +145,17 @@ def pick_images(
         digests=tuple(picked),
         classes=classes,
         warnings=tuple(_warnings(root, len(picked), copies, unreadable)),
+    )
+
+
+def drawn_images(count: int = 64) -> CalibrationImages:
+    """Return pictures drawn by the project, for those who have none; a warning says that own ones are better."""
+    pictures = dict(drawn.draw_pictures(count))
+    return CalibrationImages(
+        origin=f"drawn by edgecls, version {drawn.GENERATOR_VERSION} of the drawing",
+        sources=tuple(pictures.values()),
+        digests=tuple(hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures.values()),
+        warnings=(f"calibrated on {count} drawn pictures: {ENOUGH} or more as the model meets them are better",),
     )
 
 

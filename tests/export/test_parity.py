@@ -18,6 +18,7 @@ PERFECT = Parity(
     max_abs_diff=1e-6,
     max_abs_logit=10.0,
     min_cosine=1.0,
+    mean_cosine=1.0,
     top1_agreement=1.0,
     top5_agreement=1.0,
 )
