@@ -74,7 +74,9 @@ def test_pictures_of_the_evaluation_set_are_refused_by_content(folder: Path, tmp
     held_out = tmp_path / "val" / "x"
     held_out.mkdir(parents=True)
     (held_out / "renamed.png").write_bytes((folder / "bee" / "30.png").read_bytes())
-    with pytest.raises(CalibrationError, match=r"1 of 40 pictures are in the evaluation set too .*30.png is .*renamed.png"):
+    with pytest.raises(
+        CalibrationError, match=r"1 of 40 pictures are in the evaluation set too .*30.png is .*renamed.png"
+    ):
         pick_images(folder, evaluation=[tmp_path / "val"])
     with pytest.raises(CalibrationError, match="1 of 40 pictures"):
         pick_images(folder, evaluation=[held_out / "renamed.png"])
@@ -128,9 +130,7 @@ def test_a_few_odd_pictures_among_photos_are_no_reason(folder: Path) -> None:
 def test_drawn_pictures_say_that_own_ones_are_better() -> None:
     images = drawn_images(3)
     assert len(images.sources) == len(set(images.digests)) == 3
-    assert images.warnings == (
-        "calibrated on 3 drawn pictures: 300 or more as the model meets them are better",
-    )
+    assert images.warnings == ("calibrated on 3 drawn pictures: 300 or more as the model meets them are better",)
     assert drawn_images(3).digest() == images.digest()
 
 

@@ -131,7 +131,9 @@ def test_a_range_holds_zero_and_no_more_than_was_seen(kind: type, symmetric: boo
             assert high <= max(values.max(), 0)
 
 
-@pytest.mark.parametrize("wrong", [lambda: Percentile(50), lambda: Percentile(101), lambda: Entropy(100), lambda: Mse(1)])
+@pytest.mark.parametrize(
+    "wrong", [lambda: Percentile(50), lambda: Percentile(101), lambda: Entropy(100), lambda: Mse(1)]
+)
 def test_parameters_out_of_range_are_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="must be"):
         wrong()  # type: ignore[operator]

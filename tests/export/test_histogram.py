@@ -16,9 +16,7 @@ def test_the_histogram_is_that_of_all_values_at_once(
 ) -> None:
     names = float_tensors(graph)
     calls: list[tuple[int, int]] = []
-    found = collect_histograms(
-        graph, names, images.sources, card.preprocess, progress=lambda *done: calls.append(done)
-    )
+    found = collect_histograms(graph, names, images.sources, card.preprocess, progress=lambda *done: calls.append(done))
     assert calls == [(done, 14) for done in range(1, 15)]
     assert list(found) == list(names)
     for name, values in ObservedGraph(graph, names).run(batch).items():
@@ -65,9 +63,7 @@ def test_a_tensor_of_zeros_has_a_histogram(graph: onnx.ModelProto, images: Calib
     assert histogram.counts[BINS // 2] == histogram.counts.sum() > 0
 
 
-def test_a_value_that_is_no_number_is_named(
-    graph: onnx.ModelProto, images: CalibrationImages, card: ModelCard
-) -> None:
+def test_a_value_that_is_no_number_is_named(graph: onnx.ModelProto, images: CalibrationImages, card: ModelCard) -> None:
     (bias,) = (item for item in graph.graph.initializer if item.name == "stem.b")
     bias.CopyFrom(onnx.numpy_helper.from_array(np.full(8, np.nan, np.float32), "stem.b"))
     with pytest.raises(CalibrationError, match="stem: the float32 graph computes nan"):
