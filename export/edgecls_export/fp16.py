@@ -20,8 +20,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecls_export.graph import check_float32, name_nodes
-from edgecls_runtime.errors import ExportError
+from edgecls_export.graph import check_float32, check_names, name_nodes
 
 if TYPE_CHECKING:
     import os
@@ -95,16 +94,14 @@ def fp16_from_fp32(
     check_float32(model, str(source))
     _lift_constants(model.graph)
     name_nodes(model)
-    nodes = {node.name for node in model.graph.node}
-    if unknown := sorted(set(keep_float) - nodes):
-        raise ExportError(f"{source}: has no node {unknown[0]!r} to keep in float", "Give the names of its nodes.")
-    types = _types(model)
+    check_names(model, keep_float)
+    nodes, types = len(model.graph.node), _types(model)
     kept = _kept(model, types, frozenset(keep_float), largest or {})
     _Rewriter(model, types, {item.node for item in kept}).rewrite(io_fp16=io_fp16)
     onnx.checker.check_model(model)
     onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     onnx.save_model(model, target)
-    return Fp16Report(half=len(nodes) - len(kept), kept=kept)
+    return Fp16Report(half=nodes - len(kept), kept=kept)
 
 
 class _Rewriter:

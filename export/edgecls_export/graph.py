@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["attribute", "check_float32", "constants", "consumers", "name_nodes", "producers", "set_constant"]
+__all__ = [
+    "attribute",
+    "check_float32",
+    "check_names",
+    "constants",
+    "consumers",
+    "name_nodes",
+    "producers",
+    "set_constant",
+]
 
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger")
 
@@ -36,6 +45,20 @@ def check_float32(model: ModelProto, where: str) -> None:
         raise ExportError(
             f"{where}: has {'branches or loops' if nested else 'functions'}, which this conversion does not do",
             "Export a model whose graph does not depend on its values.",
+        )
+
+
+def check_names(model: ModelProto, names: Iterable[str]) -> None:
+    """Refuse names of nodes that a graph does not have.
+
+    Raises:
+        ExportError: says which names there are.
+    """
+    layers = [node.name for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    if unknown := sorted(set(names) - {node.name for node in model.graph.node}):
+        raise ExportError(
+            f"the graph has no node {unknown[0]!r} to keep in float",
+            f"Give the names of its nodes; the layers with weights are: {', '.join(layers)}",
         )
 
 

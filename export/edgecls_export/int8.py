@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from edgecls_export.graph import check_float32, consumers, name_nodes, producers
+from edgecls_export.graph import check_float32, check_names, consumers, name_nodes, producers
 from edgecls_export.integer_graph import fold_factors, integer_friendly, is_factor
 from edgecls_runtime.errors import ExportError, MissingDependencyError
 
@@ -152,9 +152,7 @@ def int8_from_fp32(
     model = onnx.load(source)
     check_float32(model, str(source))
     name_nodes(model)
-    nodes = {node.name for node in model.graph.node}
-    if unknown := sorted(set(exclude) - nodes):
-        raise ExportError(f"{source}: has no node {unknown[0]!r} to keep in float", "Give the names of its nodes.")
+    check_names(model, exclude)
     weighted = [node.name for node in model.graph.node if _has_weight(model, node)]
     how = SCHEMES[scheme]
     _check_ranges(model, how, ranges, str(source))

@@ -15,6 +15,7 @@ from edgecls_export.calibration_images import drawn_images
 from edgecls_export.calibrators import Calibrator, Percentile
 from edgecls_export.equalization import equalize
 from edgecls_export.fp16 import fp16_from_fp32
+from edgecls_export.graph import check_names
 from edgecls_export.int8 import SCHEMES, int8_from_fp32, prepare
 from edgecls_runtime.errors import ExportError
 from edgecls_runtime.manifest import Calibration
@@ -158,6 +159,7 @@ class Int8:
         images = drawn_images() if self.images is None else self.images
         prepared = workshop.folder / "prepared.onnx"
         prepare(workshop.graph, prepared, scheme=self.target)
+        check_names(onnx.load(prepared), self.exclude)  # before the minutes of calibration
         pairs = 0
         if self.equalize:
             workshop.progress("equalize")

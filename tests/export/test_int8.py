@@ -145,7 +145,7 @@ def test_ranges_of_another_graph_are_refused(graph_path: Path, tmp_path: Path) -
 
 
 def saturating(batch: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Multiply as x86's ``vpmaddubsw`` does: two products of uint8 and int8 are added in 16 bits, which end at 32,767."""
+    """Multiply as x86's ``vpmaddubsw`` does: two products of uint8 and int8 are added in 16 bits, up to 32,767."""
     products = batch.astype(np.int32)[:, None, :] * weights.astype(np.int32)[None]
     pairs = products[..., 0::2] + products[..., 1::2]
     return np.asarray(np.clip(pairs, -32768, 32767).sum(axis=-1))
