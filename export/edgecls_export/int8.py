@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from edgecls_export.calibrators import Percentile
 from edgecls_export.graph import check_float32, check_names, consumers, name_nodes, producers
 from edgecls_export.integer_graph import fold_factors, integer_friendly, is_factor
 from edgecls_runtime.errors import ExportError, MissingDependencyError
@@ -19,6 +20,8 @@ from edgecls_runtime.errors import ExportError, MissingDependencyError
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Mapping
+
+    from edgecls_export.calibrators import Calibrator
 
 __all__ = ["SCHEMES", "Int8Report", "Scheme", "int8_from_fp32", "prepare"]
 
@@ -33,6 +36,7 @@ class Scheme:
         integer_bias: the bias is int32 in the scale of the products; otherwise it stays float.
         operators: types of the nodes to quantize.
         quantize_outputs: whether Conv and Gemm get a Q/DQ pair behind them as well as in front.
+        method: how ranges are chosen unless the caller says otherwise.
         lower: rewrite what the engine has no integer kernel for into what it has (`edgecls_export.integer_graph`).
         reason: why so.
     """
@@ -42,6 +46,7 @@ class Scheme:
     integer_bias: bool
     operators: tuple[str, ...]
     quantize_outputs: bool
+    method: Calibrator
     lower: bool
     reason: str
 
@@ -57,6 +62,7 @@ _CPU = Scheme(
     integer_bias=True,
     operators=_CPU_OPERATORS,
     quantize_outputs=True,
+    method=Percentile(99.999),
     lower=True,
     reason="uint8 activations and int8 weights are what x86's VNNI and ONNX Runtime's kernels multiply. An asymmetric "
     "range ends where ReLU or Clip does, so both vanish into the convolution before them; a symmetric one would keep "
@@ -69,10 +75,13 @@ _TENSORRT = Scheme(
     integer_bias=False,
     operators=("Conv", "Gemm", "MatMul"),
     quantize_outputs=False,
+    method=Percentile(99.99),
     lower=False,
     reason="TensorRT wants zero points of 0 and a float bias (it refuses DequantizeLinear of int32), and Q/DQ before "
     "the inputs of weighted layers alone: it fuses Conv, activation and the Add of a residual whose other input is "
-    "quantized, where a Q/DQ pair behind the Conv would break that up and round once more. "
+    "quantized, where a Q/DQ pair behind the Conv would break that up and round once more. Behind a ReLU half of a "
+    "symmetric range lies idle, so clipping more pays: MobileNetV2's mean cosine on 200 photos is 0.992 at 99.99 % and "
+    "0.989 at 99.999 %. "
     "https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html",
 )
 

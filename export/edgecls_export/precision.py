@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import onnx
@@ -12,7 +12,6 @@ from edgecls_export.activations import largest_magnitudes
 from edgecls_export.bias_correction import correct_biases, measure_shifts
 from edgecls_export.calibration import calibrate
 from edgecls_export.calibration_images import drawn_images
-from edgecls_export.calibrators import Calibrator, Percentile
 from edgecls_export.equalization import equalize
 from edgecls_export.fp16 import fp16_from_fp32
 from edgecls_export.graph import check_names
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgecls_export.calibration_images import CalibrationImages
+    from edgecls_export.calibrators import Calibrator
     from edgecls_runtime.manifest import Precision as PrecisionName
     from edgecls_runtime.preprocess import ImageSource, Preprocess
 
@@ -128,7 +128,7 @@ class Int8:
     Attributes:
         target: one of `edgecls_export.int8.SCHEMES`.
         images: for calibration; pictures drawn by the project if None, which the notes regret.
-        method: how ranges are chosen.
+        method: how ranges are chosen; the scheme's own if None.
         exclude: names of nodes that shall stay in float.
         bias_correction: correct the means of the layers' outputs.
         equalize: equalize the weights of layers in a row first.
@@ -138,7 +138,7 @@ class Int8:
     name: ClassVar[PrecisionName] = "int8"
     target: str = "cpu"
     images: CalibrationImages | None = None
-    method: Calibrator = field(default_factory=Percentile)
+    method: Calibrator | None = None
     exclude: tuple[str, ...] = ()
     bias_correction: bool = True
     equalize: bool = False
@@ -171,7 +171,7 @@ class Int8:
             prepared,
             images,
             preprocess=workshop.preprocess,
-            method=self.method,
+            method=self.method or SCHEMES[self.target].method,
             symmetric=SCHEMES[self.target].symmetric,
             cache=self.cache,
             progress=workshop.counted,

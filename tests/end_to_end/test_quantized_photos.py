@@ -43,12 +43,12 @@ def test_mobilenet_v2_keeps_its_answers(real_data: Path, tmp_path: Path) -> None
         # size, same top-1, mean cosine, drop of acc@1 in points (one photo is half a point)
         "fp16": (0.51, 0.995, 0.9999, 0.5),
         "cpu": (0.28, 0.96, 0.996, 0.5),
-        "cpu-any": (0.28, 0.93, 0.99, 1.5),
+        "cpu-any": (0.28, 0.94, 0.993, 1.0),
     }.items():
         got = logits[name]
         cosine = ((got * reference).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(reference, axis=1)).mean()
         share = paths[name].stat().st_size / size
         same = (got.argmax(1) == reference.argmax(1)).mean()
         drop = 100 * ((reference.argmax(1) == right).mean() - (got.argmax(1) == right).mean())
-        print(f"{name}: {share:.3f} of the size, top-1 {same:.1%}, mean cosine {cosine:.5f}, acc@1 -{drop:.1f} points")
+        print(f"{name}: {share:.3f} of the size, top-1 {same:.1%}, mean cosine {cosine:.5f}, acc@1 {-drop:+.1f} points")
         assert (share <= bounds[0], same >= bounds[1], cosine >= bounds[2], drop <= bounds[3]) == (True,) * 4, name
