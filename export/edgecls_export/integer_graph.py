@@ -1,16 +1,16 @@
 """Say the same function in operators that ONNX Runtime's CPU provider has integer kernels for.
 
-========================= ======================================= ================================================
-what                      becomes                                 why
-========================= ======================================= ================================================
-ReduceMean over H and W   GlobalAveragePool (and Flatten)         has an integer kernel
-HardSigmoid(x)            alpha * Clip(x + beta/alpha, 0, 1/alpha) Add has an integer kernel; the Clip vanishes into
-                                                                  the range of the sum, alpha into a scale
-HardSwish(x)              x * HardSigmoid(x, 1/6, 1/2)            Mul has an integer kernel
-========================= ======================================= ================================================
+========================= ========================================== =============================================
+what                      becomes                                    why
+========================= ========================================== =============================================
+ReduceMean over H and W   GlobalAveragePool (and Flatten)            has an integer kernel
+HardSigmoid(x)            alpha * Clip(x + beta/alpha, 0, 1/alpha)   Add has an integer kernel; the Clip vanishes
+                                                                     into the range of the sum, alpha into a scale
+HardSwish(x)              x * HardSigmoid(x, 1/6, 1/2)               Mul has an integer kernel
+========================= ========================================== =============================================
 
-Without this a MobileNetV3 leaves its integers at every activation and every squeeze-excite block, and is slower than
-in float32.
+Without this a MobileNetV3 leaves its integers at every activation and every squeeze-excite block, which costs what the
+integers gain.
 """
 
 from __future__ import annotations
