@@ -12,14 +12,14 @@ Fighting Quantization Bias With Bias (arXiv 1906.03193). Both include the clippi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from edgecls_export.activations import ObservedGraph, preprocessed
-from edgecls_export.graph import attribute, constants, producers, set_constant
+from edgecls_export.graph import attribute, constants, set_constant
+from edgecls_export.twins import add_reduction, with_twins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -56,11 +56,14 @@ def measure_shifts(
     Raises:
         ImageError: a picture cannot be read.
     """
-    twins = _with_twins(model, quantized)
-    names = [info.name for info in twins.graph.output if info.name.endswith(_SHIFT)]
-    if not names:
+    observed, twins = with_twins(model, quantized)
+    if not twins:
         return {}
-    graph = ObservedGraph(twins, names)
+    for twin in twins:
+        axes = [axis for axis in range(twin.rank) if axis != 1]
+        add_reduction(observed, "ReduceMean", twin.difference, f"{twin.node}{_SHIFT}", axes=axes)
+    names = [f"{twin.node}{_SHIFT}" for twin in twins]
+    graph = ObservedGraph(observed, names)
     sums = {name: np.zeros(1) for name in names}
     pictures = 0
     for batch in preprocessed(images, preprocess, batch_size=graph.batch_size, progress=progress):
@@ -89,64 +92,3 @@ def correct_biases(model: onnx.ModelProto, shifts: Mapping[str, NDArray[np.float
     for item in [item for item in result.graph.initializer if item.name not in used]:
         result.graph.initializer.remove(item)
     return result
-
-
-def _with_twins(model: onnx.ModelProto, quantized: onnx.ModelProto) -> onnx.ModelProto:
-    """Set beside each layer one with quantized weights and input; its mean difference is an output of the graph."""
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    graph, floats = result.graph, constants(model)
-    made, integers = producers(quantized.graph.node), constants(quantized)
-    quantized_nodes = {node.name: node for node in quantized.graph.node}
-    for node in model.graph.node:
-        other = quantized_nodes.get(node.name)
-        if other is None or node.op_type not in ("Conv", "Gemm") or not _may_be_corrected(node, floats):
-            continue
-        inputs = [made.get(name) for name in other.input[:2]]
-        if any(source is None or source.op_type != "DequantizeLinear" for source in inputs):
-            continue
-        activation, weight = cast("list[onnx.NodeProto]", inputs)
-        prefix = f"{node.name}_twin"
-        for name in (*activation.input[1:], *weight.input):
-            set_constant(result, f"{prefix}/{name}", integers[name])
-        scale, zero = (f"{prefix}/{name}" for name in activation.input[1:])
-        names = [f"{prefix}_{part}" for part in ("rounded", "input", "weight", "output", "difference")]
-        rounded, entered, weights, output, difference = names
-        dequantize = onnx.NodeProto()
-        dequantize.CopyFrom(weight)
-        dequantize.name, dequantize.input[:] = weights, [f"{prefix}/{name}" for name in weight.input]
-        dequantize.output[:] = [weights]
-        twin = onnx.NodeProto()
-        twin.CopyFrom(node)
-        twin.name, twin.input[:], twin.output[:] = prefix, [entered, weights, *node.input[2:]], [output]
-        graph.node.extend(
-            [
-                helper.make_node("QuantizeLinear", [node.input[0], scale, zero], [rounded]),
-                helper.make_node("DequantizeLinear", [rounded, scale, zero], [entered]),
-                dequantize,
-                twin,
-                helper.make_node("Sub", [output, node.output[0]], [difference]),
-            ]
-        )
-        _add_mean(result, difference, f"{node.name}{_SHIFT}", rank=floats[node.input[1]].ndim)
-    return result
-
-
-def _may_be_corrected(node: onnx.NodeProto, floats: Mapping[str, NDArray[Any]]) -> bool:
-    """Return whether the bias is a constant of one number a channel, or none."""
-    if len(node.input) < 3 or not node.input[2]:
-        return True
-    bias = floats.get(node.input[2])
-    return bias is not None and bias.ndim == 1 and attribute(node, "beta", 1.0) != 0
-
-
-def _add_mean(model: onnx.ModelProto, source: str, target: str, *, rank: int) -> None:
-    axes = [axis for axis in range(rank) if axis != 1]
-    version = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if version >= 18:  # where the axes became an input
-        set_constant(model, f"{target}_axes", np.array(axes, np.int64))
-        node = helper.make_node("ReduceMean", [source, f"{target}_axes"], [target], keepdims=0)
-    else:
-        node = helper.make_node("ReduceMean", [source], [target], axes=axes, keepdims=0)
-    model.graph.node.append(node)
-    model.graph.output.append(onnx.ValueInfoProto(name=target))

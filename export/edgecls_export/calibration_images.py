@@ -16,7 +16,7 @@ import numpy as np
 
 from edgecls_export import drawn
 from edgecls_runtime.errors import CalibrationError, ImageError
-from edgecls_runtime.preprocess import Preprocess, decode
+from edgecls_runtime.preprocess import IMAGE_SUFFIXES, Preprocess, decode
 
 if TYPE_CHECKING:
     import os
@@ -30,10 +30,6 @@ __all__ = ["ENOUGH", "CalibrationImages", "drawn_images", "pick_images"]
 
 ENOUGH = 300
 """Fewer pictures leave the tails of the activations to chance; tools of the field ask for 300 to 1,000."""
-
-_SUFFIXES = frozenset(
-    [".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"]
-)
 
 _FLAT = 1.0
 """Standard deviation of the gray levels (0 to 255) under which a picture shows nothing."""
@@ -173,7 +169,7 @@ def _pictures(places: Sequence[str | os.PathLike[str]]) -> list[Path]:
     found = []
     for place in map(Path, places):
         files = sorted(place.rglob("*")) if place.is_dir() else [place]
-        found += [file for file in files if file.suffix.lower() in _SUFFIXES and file.is_file()]
+        found += [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
     return found
 
 

@@ -10,26 +10,36 @@ import onnx
 
 from edgecls_export.activations import largest_magnitudes
 from edgecls_export.bias_correction import correct_biases, measure_shifts
+from edgecls_export.budget import Judge, spend
 from edgecls_export.calibration import calibrate
 from edgecls_export.calibration_images import drawn_images
 from edgecls_export.equalization import equalize
 from edgecls_export.fp16 import fp16_from_fp32
 from edgecls_export.graph import check_names
 from edgecls_export.int8 import SCHEMES, int8_from_fp32, prepare
+from edgecls_export.noise import rank_by_noise
 from edgecls_runtime.errors import ExportError
-from edgecls_runtime.manifest import Calibration
+from edgecls_runtime.manifest import AccuracyBudget, Calibration
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgecls_export.budget import Budget, Search
     from edgecls_export.calibration_images import CalibrationImages
     from edgecls_export.calibrators import Calibrator
+    from edgecls_export.int8 import Int8Report
     from edgecls_runtime.manifest import Precision as PrecisionName
     from edgecls_runtime.preprocess import ImageSource, Preprocess
 
 __all__ = ["Converted", "Fp16", "Fp32", "Int8", "Precision", "Workshop"]
+
+NOISE_IMAGES = 32
+"""Each picture gives a layer thousands of values to sum over."""
 
 BIAS_CORRECTION_IMAGES = 128
 """The mean of a channel over 128 pictures is known to a few percent of its standard deviation; more gained nothing."""
@@ -133,6 +143,7 @@ class Int8:
         bias_correction: correct the means of the layers' outputs.
         equalize: equalize the weights of layers in a row first.
         cache: folder of remembered ranges.
+        budget: what may be lost; then as few layers as possible stay in float to meet it.
     """
 
     name: ClassVar[PrecisionName] = "int8"
@@ -143,6 +154,7 @@ class Int8:
     bias_correction: bool = True
     equalize: bool = False
     cache: str | os.PathLike[str] | None = None
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         if self.target not in SCHEMES:
@@ -153,7 +165,7 @@ class Int8:
 
         Raises:
             ImageError: a picture cannot be read.
-            ExportError: the graph cannot be converted.
+            ExportError: the graph cannot be converted, or the budget cannot be met.
             OutputError: the cache cannot be written.
         """
         images = drawn_images() if self.images is None else self.images
@@ -177,16 +189,33 @@ class Int8:
             progress=workshop.counted,
         )
         workshop.progress("quantize")
-        report = int8_from_fp32(prepared, path, ranges.values, scheme=self.target, exclude=self.exclude)
+        floats = onnx.load(prepared)
+        shifts: dict[str, NDArray[np.float32]] = {}
+
+        def quantize(kept: tuple[str, ...]) -> Int8Report:
+            """Write the graph with these layers in float, the biases of the others corrected."""
+            onnx.save_model(
+                correct_biases(floats, {name: shift for name, shift in shifts.items() if name not in kept}), prepared
+            )
+            return int8_from_fp32(prepared, path, ranges.values, scheme=self.target, exclude=(*self.exclude, *kept))
+
+        report = quantize(())
         corrected_on = images.sources[:BIAS_CORRECTION_IMAGES] if self.bias_correction else ()
         if corrected_on:
             workshop.progress("correct biases")
-            floats = onnx.load(prepared)
             shifts = measure_shifts(
                 floats, onnx.load(path), corrected_on, workshop.preprocess, progress=workshop.counted
             )
-            onnx.save_model(correct_biases(floats, shifts), prepared)
-            report = int8_from_fp32(prepared, path, ranges.values, scheme=self.target, exclude=self.exclude)
+            report = quantize(())
+        spent, tried = None, ()
+        if self.budget is not None:
+            workshop.progress("spend the accuracy budget")
+            ranking = rank_by_noise(
+                floats, onnx.load(path), images.sources[:NOISE_IMAGES], workshop.preprocess, progress=workshop.counted
+            )
+            spent, search = self._spend(self.budget, workshop, path, [layer.node for layer in ranking], quantize)
+            report = quantize(search.best.float_layers)
+            tried = tuple(f"tried: {trial}" for trial in search.trials)
         prepared.unlink()
         return Converted(
             target=self.target,
@@ -200,10 +229,47 @@ class Int8:
                 quantized_layers=len(report.quantized),
                 bias_correction=len(corrected_on),
                 equalized_pairs=pairs,
+                budget=spent,
             ),
             float_layers=report.kept,
-            notes=images.warnings,
+            notes=(*images.warnings, *tried),
         )
+
+    def _spend(
+        self,
+        budget: Budget,
+        workshop: Workshop,
+        path: Path,
+        ranking: Sequence[str],
+        quantize: Callable[[tuple[str, ...]], Int8Report],
+    ) -> tuple[AccuracyBudget, Search]:
+        judge = Judge(budget, workshop.preprocess)
+        baseline = judge.score(workshop.graph)
+
+        def score_with(kept: tuple[str, ...]) -> float:
+            quantize(kept)
+            return judge.score(path)
+
+        # With more than half of its layers in float a file has neither INT8's size nor its speed.
+        search = spend(ranking, score_with, baseline=baseline, max_drop=budget.max_drop, most=len(ranking) // 2)
+        if not search.met:
+            best = search.best
+            raise ExportError(
+                f"INT8 for {self.target} cannot meet the budget: {judge.measure} {baseline:.2f} % falls by "
+                f"{best.drop:.2f} points with {len(best.float_layers)} of {len(ranking)} layers in float, the best of "
+                f"{len(search.trials)} attempts; {budget.max_drop:g} are allowed",
+                "Calibrate on more pictures, or such as the model meets; try another --method; or raise --max-drop.",
+            )
+        spent = AccuracyBudget(
+            max_drop=budget.max_drop,
+            measure=judge.measure,
+            images=len(budget.images),
+            image_set=budget.origin,
+            fp32=baseline,
+            int8=search.best.score,
+            trials=len(search.trials),
+        )
+        return spent, search
 
 
 Precision: TypeAlias = Fp32 | Fp16 | Int8

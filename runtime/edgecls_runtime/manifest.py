@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MANIFEST_KEY",
     "MANIFEST_VERSION",
+    "AccuracyBudget",
     "Calibration",
     "Flip",
     "Golden",
@@ -121,6 +122,35 @@ class Parity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AccuracyBudget:
+    """What an INT8 model was allowed to lose, and what it loses.
+
+    Attributes:
+        max_drop: percentage points that were allowed.
+        measure: ``acc@1``, or ``agreement`` of the best class with float32's where the pictures have no labels.
+        images: number of pictures.
+        image_set: which pictures.
+        fp32: what float32 scores on them, in percent.
+        int8: what this model does.
+        trials: sets of layers that were tried.
+    """
+
+    max_drop: float
+    measure: str
+    images: int
+    image_set: str
+    fp32: float
+    int8: float
+    trials: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.measure} {self.fp32:.2f} -> {self.int8:.2f} % on {self.images} pictures ({self.image_set}), "
+            f"allowed drop {self.max_drop:g}, {self.trials} trials"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     """How the ranges of an INT8 model were found.
 
@@ -134,6 +164,7 @@ class Calibration:
         quantized_layers: number of layers with weights that compute in integers.
         bias_correction: number of pictures that the biases were corrected on; 0 if they were not.
         equalized_pairs: number of pairs of layers whose weights were equalized.
+        budget: what the model was allowed to lose; None if nobody said.
     """
 
     method: str
@@ -145,6 +176,7 @@ class Calibration:
     quantized_layers: int
     bias_correction: int = 0
     equalized_pairs: int = 0
+    budget: AccuracyBudget | None = None
 
     def __str__(self) -> str:
         parameters = "".join(f" {value:g}" for value in self.parameters.values())
@@ -153,7 +185,8 @@ class Calibration:
             steps.append(f"{self.equalized_pairs} pairs equalized")
         if self.bias_correction:
             steps.append(f"biases corrected on {self.bias_correction} pictures")
-        return f"{self.method}{parameters} on {self.images} pictures ({self.image_set}); {', '.join(steps)}"
+        spent = f"\nbudget: {self.budget}" if self.budget else ""
+        return f"{self.method}{parameters} on {self.images} pictures ({self.image_set}); {', '.join(steps)}{spent}"
 
 
 @dataclass(frozen=True, kw_only=True)
