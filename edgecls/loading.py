@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgecls.data import Sample
     from edgecls_runtime.preprocess import Preprocess
 
-__all__ = ["Batch", "EpochBatches", "Key", "Pictures", "balancing_weights", "load_batches"]
+__all__ = ["Batch", "EpochBatches", "Key", "Pictures", "balancing_weights", "load_batches", "loader_death"]
 
 Key: TypeAlias = "tuple[int, int, int]"
 """Epoch, place in the epoch, index of the sample."""
@@ -189,12 +189,20 @@ def load_batches(
                 raise batch
             yield batch
     except RuntimeError as error:
-        if "DataLoader worker (pid" not in str(error):  # what is raised in one names it otherwise
+        dead = loader_death(error)
+        if dead is None:
             raise
-        raise TrainingError(
-            f"a process that loads pictures died: {str(error).splitlines()[0]}",
-            "Memory may have run out (in a container, shared memory: --shm-size): use fewer --workers.",
-        ) from error
+        raise dead from error
+
+
+def loader_death(error: RuntimeError) -> TrainingError | None:
+    """Return what to say if torch reports that a loader process died: it does so wherever the main process is."""
+    if "DataLoader worker (pid" not in str(error):  # what is raised in one names it otherwise
+        return None
+    return TrainingError(
+        f"a process that loads pictures died: {str(error).splitlines()[0]}",
+        "Memory may have run out (in a container, shared memory: --shm-size): use fewer --workers.",
+    )
 
 
 def _collate(items: list[tuple[Tensor, Tensor, float] | EdgeclsError]) -> Batch | EdgeclsError:
@@ -208,6 +216,6 @@ def _collate(items: list[tuple[Tensor, Tensor, float] | EdgeclsError]) -> Batch 
 
 
 def _begin_worker(_: int) -> None:
-    """Leave Ctrl-C to the main process, and let SIGTERM end this one whatever the main process does with it."""
+    """Leave both signals to the main process, which ends this one: they may go to all processes at once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

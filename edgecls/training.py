@@ -22,7 +22,7 @@ from edgecls import metrics, transfer
 from edgecls.augmentation import Augmentation
 from edgecls.checkpoint import Checkpoint, save
 from edgecls.distributed import Process, joined
-from edgecls.loading import Pictures, load_batches
+from edgecls.loading import Pictures, load_batches, loader_death
 from edgecls.losses import Criterion
 from edgecls.models import check_arch
 from edgecls.progress import Progress
@@ -132,6 +132,11 @@ def train(
                 f"out of memory on {here.device}: {str(error).splitlines()[0]}",
                 "Choose a smaller --batch-size, or cut each batch up with --accumulate.",
             ) from error
+        except RuntimeError as error:
+            dead = loader_death(error)
+            if dead is None:
+                raise
+            raise dead from error
 
 
 @dataclass

@@ -8,6 +8,7 @@ Writes benchmarks/results/training.json and training.md; benchmarks/write_tables
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import json
 import os
 import platform
@@ -21,8 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
-import torchvision
 
 RESULTS = Path(__file__).parents[1] / "results"
 EDGECLS = str(Path(sys.executable).with_name("edgecls"))
@@ -73,8 +72,11 @@ RECIPES = (
 @click.command()
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--only", multiple=True, help="Names of recipes, or a part of them.")
+@click.option("--threads", type=click.IntRange(min=1), help="Of torch.  [default: its own choice]")
 @click.option("--keep", type=click.Path(path_type=Path), help="Folder for the run folders.  [default: temporary]")
-def main(data: Path, only: tuple[str, ...], keep: Path | None) -> None:
+def main(data: Path, only: tuple[str, ...], threads: int | None, keep: Path | None) -> None:
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
     target = RESULTS / "training.json"
     known = {item["name"]: item for item in json.loads(target.read_text("utf-8"))["recipes"]} if target.exists() else {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -126,11 +128,9 @@ def follow(recipe: Recipe, data: Path, run: Path) -> dict[str, Any]:
         "history": history,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {"cpu": cpu_name(), "logical_cores": os.cpu_count()},
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-        },
+        "threads": os.environ.get("OMP_NUM_THREADS", "torch's choice"),
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in ("torch", "torchvision", "onnxruntime")},
     }
 
 
@@ -148,7 +148,7 @@ def run_measured(command: list[str]) -> float:
 
     def watch() -> None:
         nonlocal peak
-        while not done.wait(0.5):
+        while not done.wait(2):
             peak = max(peak, group_memory_gb(process.pid))
 
     watcher = threading.Thread(target=watch)
@@ -194,11 +194,13 @@ def table(document: dict[str, Any]) -> str:
             f"| **{item['checkpoint']['acc@1']:.2f}** / {item['exported']['acc@1']:.2f} %{wanted} "
             f"| {item['images_per_second']:.0f} | {item['peak_gb']:.1f} GB{limit} | {minutes:.0f} min |"
         )
+    threads = ", ".join(sorted({item["threads"] for item in document["recipes"]}))
     machines = {
         f"{item['machine']['cpu']}, {item['machine']['logical_cores']} logical cores" for item in document["recipes"]
     }
     dates = sorted({item["date"] for item in document["recipes"]})
-    lines += ["", f"{'; '.join(sorted(machines))}; {' to '.join(dict.fromkeys((dates[0], dates[-1])))}."]
+    days = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+    lines += ["", f"{'; '.join(sorted(machines))}; torch threads: {threads}; {days}."]
     return "\n".join(lines) + "\n"
 
 

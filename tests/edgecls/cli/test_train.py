@@ -48,9 +48,13 @@ def test_from_a_folder_of_pictures_to_labels_on_a_picture(edgecls: Run, colours:
     assert all(record["predictions"][0]["label"] == "red" for record in records)
 
 
-def test_a_signal_saves_and_the_training_goes_on(edgecls: Run, colours: Draw, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_training_goes_on(
+    edgecls: Run, colours: Draw, tmp_path: Path, number: signal.Signals
+) -> None:
+    """The signal goes to the loader process, too, as a terminal's Ctrl-C and a service manager's stop do."""
     data = colours(train=200, val=3)
-    command = [sys.executable, "-m", "edgecls", "train", data, *QUICK, "--epochs", 2, "-o", "run"]
+    command = [sys.executable, "-m", "edgecls", "train", data, *QUICK, "--epochs", 2, "-o", "run", "--workers", 1]
     process = subprocess.Popen(
         [str(part) for part in command],
         cwd=tmp_path,
@@ -58,16 +62,17 @@ def test_a_signal_saves_and_the_training_goes_on(edgecls: Run, colours: Draw, tm
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "first_batch.png").exists() or not (tmp_path / "run" / "resume.pt").exists():
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGINT
-    assert "stopped by SIGINT after 0 whole epochs" in stderr
+    assert process.returncode == 128 + number
+    assert f"stopped by {number.name} after 0 whole epochs" in stderr
     assert "edgecls train --resume run" in stderr
     assert "Traceback" not in stderr
     done = edgecls("train", "--resume", "run", environment=ENVIRONMENT)
