@@ -7,6 +7,8 @@ on too; noise and flat areas, which excite other filters than photos do.
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecls_export import drawn
-from edgecls_runtime.errors import CalibrationError, ImageError
+from edgecls_runtime.errors import CalibrationError, ImageError, OutputError
 from edgecls_runtime.preprocess import IMAGE_SUFFIXES, Preprocess, decode
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from edgecls_runtime.preprocess import ImageSource
 
-__all__ = ["ENOUGH", "CalibrationImages", "drawn_images", "pick_images"]
+__all__ = ["ENOUGH", "CalibrationImages", "copy_images", "drawn_images", "pick_images"]
 
 ENOUGH = 300
 """Fewer pictures leave the tails of the activations to chance; tools of the field ask for 300 to 1,000."""
@@ -142,6 +144,48 @@ def pick_images(
         classes=classes,
         warnings=tuple(_warnings(root, len(picked), copies, unreadable)),
     )
+
+
+def copy_images(
+    images: CalibrationImages, source: str | os.PathLike[str], folder: str | os.PathLike[str], *, seed: int
+) -> None:
+    """Copy what `pick_images` drew, in its class folders, and write ``manifest.json``.
+
+    Args:
+        images: from ``source``.
+        source: folder that they were drawn from.
+        folder: to fill; a new or empty one.
+        seed: of the draw, for the manifest.
+
+    Raises:
+        OutputError: the folder holds something already, or cannot be written; then nothing is left of it.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder}: exists already", "Name a new or an empty folder.")
+    paths = [Path(str(path)) for path in images.sources]
+    names = [path.relative_to(source).as_posix() for path in paths]
+    document = {
+        "format": "edgecls.calibration-images/1",
+        "source": str(source),
+        "seed": seed,
+        "classes": images.classes,
+        "images": dict(zip(names, images.digests, strict=True)),
+    }
+    made = not folder.exists()
+    try:
+        for path, name in zip(paths, names, strict=True):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / name)
+        (folder / "manifest.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    except OSError as error:
+        for child in folder.iterdir() if folder.is_dir() else ():
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
+        if made and folder.is_dir():
+            folder.rmdir()
+        raise OutputError(
+            f"{folder}: cannot be filled: {error.strerror or error}", "Free some space, or choose another folder."
+        ) from error
 
 
 def drawn_images(count: int = 64) -> CalibrationImages:

@@ -207,7 +207,8 @@ class Int8:
                 floats, onnx.load(path), corrected_on, workshop.preprocess, progress=workshop.counted
             )
             report = quantize(())
-        spent, tried = None, ()
+        spent: AccuracyBudget | None = None
+        tried: tuple[str, ...] = ()
         if self.budget is not None:
             workshop.progress("spend the accuracy budget")
             ranking = rank_by_noise(
