@@ -61,6 +61,7 @@ def measure_shifts(
     if not names:
         return {}
     graph = ObservedGraph(twins, names)
+    del twins
     sums = {name: np.zeros(1) for name in names}
     pictures = 0
     for batch in preprocessed(images, preprocess, batch_size=graph.batch_size, progress=progress):
