@@ -42,7 +42,6 @@ class ObservedGraph:
         self._inner = tuple(name for name in tensors if name != self._input)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
-        options.add_session_config_entry("session.disable_prepacking", "1")  # a second copy of VGG-16's 550 MB
         # Not a copy of the model with more outputs: large ones would take their weights' memory once more.
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in there)
         content = model.SerializeToString()
