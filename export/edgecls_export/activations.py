@@ -24,7 +24,7 @@ _ERRORS_ONLY = 3  # ONNX Runtime's log level
 
 
 class ObservedGraph:
-    """A graph on ONNX Runtime's CPU provider that returns the tensors asked for.
+    """A graph on ONNX Runtime's CPU provider that returns the tensors asked for. The model may be freed after.
 
     Args:
         model: with one input.
@@ -33,18 +33,19 @@ class ObservedGraph:
 
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str]) -> None:
         onnxruntime = import_onnxruntime()
-        visible = onnx.ModelProto()
-        visible.CopyFrom(model)
-        self._input = visible.graph.input[0].name
-        there = {info.name for info in visible.graph.output} | {self._input}
-        visible.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in there)
-        axis = visible.graph.input[0].type.tensor_type.shape.dim[0]
+        self._input = model.graph.input[0].name
+        outputs = list(model.graph.output)
+        there = {info.name for info in outputs} | {self._input}
+        axis = model.graph.input[0].type.tensor_type.shape.dim[0]
         self.batch_size = axis.dim_value or None
-        self._tensors = tuple(name for name in tensors if name != self._input)
-        self._with_input = len(self._tensors) < len(tensors)
+        self.tensors = tuple(tensors)
+        self._inner = tuple(name for name in tensors if name != self._input)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
-        content = visible.SerializeToString()
+        # Not a copy of the model with more outputs: large ones would take their weights' memory once more.
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in there)
+        content = model.SerializeToString()
+        del model.graph.output[len(outputs) :]
         self._session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
@@ -56,9 +57,9 @@ class ObservedGraph:
         count, size = len(batch), self.batch_size
         if size is not None and count < size:
             batch = np.concatenate([batch, np.repeat(batch[:1], size - count, axis=0)])
-        values = self._session.run(list(self._tensors), {self._input: batch}) if self._tensors else []
-        found = dict(zip(self._tensors, values, strict=True))
-        if self._with_input:
+        values = self._session.run(list(self._inner), {self._input: batch}) if self._inner else []
+        found = dict(zip(self._inner, values, strict=True))
+        if self._input in self.tensors:
             found[self._input] = batch
         if size is not None:
             found = {name: value[:count] if value.shape[:1] == (size,) else value for name, value in found.items()}
@@ -104,6 +105,7 @@ def largest_magnitudes(
     """
     model = onnx.load(source)
     graph = ObservedGraph(model, float_tensors(model))
+    del model
     largest: dict[str, float] = {}
     for batch in preprocessed(images, preprocess, batch_size=graph.batch_size):
         for name, values in graph.run(batch).items():

@@ -64,6 +64,7 @@ def measure_shifts(
         add_reduction(observed, "ReduceMean", twin.difference, f"{twin.node}{_SHIFT}", axes=axes)
     names = [f"{twin.node}{_SHIFT}" for twin in twins]
     graph = ObservedGraph(observed, names)
+    del observed
     sums = {name: np.zeros(1) for name in names}
     pictures = 0
     for batch in preprocessed(images, preprocess, batch_size=graph.batch_size, progress=progress):

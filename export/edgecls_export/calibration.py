@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from edgecls_export.activations import float_tensors
+from edgecls_export.activations import ObservedGraph, float_tensors
 from edgecls_export.calibrators import Percentile
 from edgecls_export.histogram import collect_histograms
 from edgecls_runtime.errors import CalibrationError, OutputError
@@ -110,7 +110,9 @@ def calibrate(
         _check_folder(entry.parent)
         if values := _read(entry, key, names):
             return Ranges(values, method.name, _parameters(method), symmetric, len(images.sources), cached=True)
-    histograms = collect_histograms(model, names, images.sources, preprocess, progress=progress)
+    graph = ObservedGraph(model, names)
+    del model  # VGG-16's weights are 550 MB, and the session has its own
+    histograms = collect_histograms(graph, images.sources, preprocess, progress=progress)
     values = {name: method.range(histogram, symmetric=symmetric) for name, histogram in histograms.items()}
     if entry is not None:
         _write(entry, key, values)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecls_export.activations import ObservedGraph, preprocessed
+from edgecls_export.activations import preprocessed
 from edgecls_runtime.errors import CalibrationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import onnx
     from numpy.typing import NDArray
 
+    from edgecls_export.activations import ObservedGraph
     from edgecls_runtime.preprocess import ImageSource, Preprocess
 
 __all__ = ["BINS", "Histogram", "collect_histograms"]
@@ -78,8 +78,7 @@ def count(values: NDArray[np.float32], largest: float) -> NDArray[np.int64]:
 
 
 def collect_histograms(
-    model: onnx.ModelProto,
-    tensors: Sequence[str],
+    graph: ObservedGraph,
     images: Sequence[ImageSource],
     preprocess: Preprocess,
     *,
@@ -88,8 +87,7 @@ def collect_histograms(
     """Run pictures through a float32 graph and count what its tensors hold.
 
     Args:
-        model: the graph.
-        tensors: names of its tensors.
+        graph: with the tensors to count visible.
         images: the pictures; each is read twice.
         preprocess: what turns them into the input.
         progress: called with the number of pictures done and their total, both passes counted.
@@ -98,7 +96,6 @@ def collect_histograms(
         ImageError: a picture cannot be read.
         CalibrationError: a tensor holds a value that is no number.
     """
-    graph = ObservedGraph(model, tensors)
     total = 2 * len(images)
     spans: dict[str, tuple[float, float]] = {}
     for batch in preprocessed(
@@ -119,4 +116,4 @@ def collect_histograms(
     ):
         for name, values in graph.run(batch).items():
             counts[name] += count(values, max(-spans[name][0], spans[name][1]))
-    return {name: Histogram(*spans[name], counts[name]) for name in tensors}
+    return {name: Histogram(*spans[name], counts[name]) for name in graph.tensors}

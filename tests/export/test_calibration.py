@@ -11,6 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgecls_export import calibration
+from edgecls_export.activations import ObservedGraph
 from edgecls_export.calibration import Ranges, calibrate
 from edgecls_export.calibration_images import CalibrationImages
 from edgecls_export.calibrators import Entropy, MinMax, Percentile
@@ -23,7 +24,9 @@ def test_ranges_are_those_of_the_calibrator(graph_path: Path, images: Calibratio
     for method in (MinMax(), Percentile(99.0)):
         for symmetric in (False, True):
             found = calibrate(graph_path, images, preprocess=card.preprocess, method=method, symmetric=symmetric)
-            histograms = collect_histograms(onnx.load(graph_path), list(found.values), images.sources, card.preprocess)
+            histograms = collect_histograms(
+                ObservedGraph(onnx.load(graph_path), list(found.values)), images.sources, card.preprocess
+            )
             assert found.values == {
                 name: method.range(histogram, symmetric=symmetric) for name, histogram in histograms.items()
             }

@@ -16,7 +16,9 @@ def test_the_histogram_is_that_of_all_values_at_once(
 ) -> None:
     names = float_tensors(graph)
     calls: list[tuple[int, int]] = []
-    found = collect_histograms(graph, names, images.sources, card.preprocess, progress=lambda *done: calls.append(done))
+    found = collect_histograms(
+        ObservedGraph(graph, names), images.sources, card.preprocess, progress=lambda *done: calls.append(done)
+    )
     assert calls == [(done, 14) for done in range(1, 15)]
     assert list(found) == list(names)
     for name, values in ObservedGraph(graph, names).run(batch).items():
@@ -33,17 +35,17 @@ def test_the_order_of_the_pictures_does_not_count(
     graph: onnx.ModelProto, images: CalibrationImages, card: ModelCard
 ) -> None:
     names = ("stem", "residual", "logits")
-    there = collect_histograms(graph, names, images.sources, card.preprocess)
-    back = collect_histograms(graph, names, images.sources[::-1], card.preprocess)
+    there = collect_histograms(ObservedGraph(graph, names), images.sources, card.preprocess)
+    back = collect_histograms(ObservedGraph(graph, names), images.sources[::-1], card.preprocess)
     for name in names:
         assert np.array_equal(there[name].counts, back[name].counts)
 
 
 def test_a_fixed_batch_counts_no_filling(graph: onnx.ModelProto, images: CalibrationImages, card: ModelCard) -> None:
-    free = collect_histograms(graph, ("stem",), images.sources, card.preprocess)["stem"]
+    free = collect_histograms(ObservedGraph(graph, ("stem",)), images.sources, card.preprocess)["stem"]
     for info in (*graph.graph.input, *graph.graph.output):
         info.type.tensor_type.shape.dim[0].dim_value = 4
-    fixed = collect_histograms(graph, ("stem",), images.sources, card.preprocess)["stem"]
+    fixed = collect_histograms(ObservedGraph(graph, ("stem",)), images.sources, card.preprocess)["stem"]
     assert fixed.counts.sum() == free.counts.sum()
     assert np.abs(np.cumsum(fixed.counts) - np.cumsum(free.counts)).max() <= 2
 
@@ -58,7 +60,7 @@ def test_magnitudes_fold_the_two_sides() -> None:
 def test_a_tensor_of_zeros_has_a_histogram(graph: onnx.ModelProto, images: CalibrationImages, card: ModelCard) -> None:
     (bias,) = (item for item in graph.graph.initializer if item.name == "stem.b")
     bias.CopyFrom(onnx.numpy_helper.from_array(np.full(8, -1e6, np.float32), "stem.b"))
-    histogram = collect_histograms(graph, ("stem6",), images.sources, card.preprocess)["stem6"]
+    histogram = collect_histograms(ObservedGraph(graph, ("stem6",)), images.sources, card.preprocess)["stem6"]
     assert (histogram.minimum, histogram.maximum) == (0, 0)
     assert histogram.counts[BINS // 2] == histogram.counts.sum() > 0
 
@@ -67,4 +69,4 @@ def test_a_value_that_is_no_number_is_named(graph: onnx.ModelProto, images: Cali
     (bias,) = (item for item in graph.graph.initializer if item.name == "stem.b")
     bias.CopyFrom(onnx.numpy_helper.from_array(np.full(8, np.nan, np.float32), "stem.b"))
     with pytest.raises(CalibrationError, match="stem: the float32 graph computes nan"):
-        collect_histograms(graph, ("stem",), images.sources, card.preprocess)
+        collect_histograms(ObservedGraph(graph, ("stem",)), images.sources, card.preprocess)
