@@ -40,6 +40,7 @@ class Row:
         p50_ms: median time of the engine for one picture, preprocessed already.
         accuracy: acc@1 in percent; None where the pictures have no labels.
         agreement: pictures with the same best class as the first file's, in percent.
+        mean_cosine: mean cosine similarity of the logits with the first file's.
         max_relative_error: largest difference of a logit from the first file's, as a share of its largest logit.
     """
 
@@ -49,6 +50,7 @@ class Row:
     p50_ms: float
     accuracy: float | None
     agreement: float
+    mean_cosine: float
     max_relative_error: float
 
 
@@ -75,12 +77,14 @@ class Comparison:
     def __str__(self) -> str:
         names = [Path(row.path).name for row in self.rows]
         width = max(4, *map(len, names))
-        lines = [f"{'file':{width}}  {'':5} {'MB':>7} {'p50 ms':>8} {'acc@1 %':>8} {'same %':>7} {'worst logit':>12}"]
+        lines = [
+            f"{'file':{width}}  {'':5} {'MB':>7} {'p50 ms':>8} {'acc@1 %':>8} {'same %':>7} {'cosine':>8} {'worst logit':>12}"
+        ]
         for name, row in zip(names, self.rows, strict=True):
             accuracy = "-" if row.accuracy is None else f"{row.accuracy:.2f}"
             lines.append(
                 f"{name:{width}}  {row.precision:5} {row.size_bytes / 1e6:7.1f} {row.p50_ms:8.2f} {accuracy:>8} "
-                f"{row.agreement:7.2f} {row.max_relative_error:12.2g}"
+                f"{row.agreement:7.2f} {row.mean_cosine:8.5f} {row.max_relative_error:12.2g}"
             )
         lines += [f"{self.images:,} pictures ({self.origin}) on {self.provider}, batch 1, in turn", self.recommendation]
         return "\n".join(lines)
@@ -137,10 +141,12 @@ def compare_files(
     with contextlib.ExitStack() as stack:
         models = [stack.enter_context(Classifier.load(path, provider=provider, threads=threads)) for path in paths]
         for model in models[1:]:
-            if model.labels != models[0].labels:
-                raise ModelError(
-                    f"{model.path}: has other labels than {models[0].path}", "Compare files of one and the same model."
-                )
+            for what in ("labels", "activation"):
+                if getattr(model, what) != getattr(models[0], what):
+                    raise ModelError(
+                        f"{model.path}: has other {what} than {models[0].path}",
+                        "Compare files of one and the same model.",
+                    )
         logits, seconds = _run_in_turn(models, images, progress)
         ran_on = models[0].provider
     correct = None if targets is None else np.asarray(targets)
@@ -156,6 +162,7 @@ def compare_files(
                 p50_ms=1e3 * float(np.median(times)),
                 accuracy=None if correct is None else 100 * float((best == correct).mean()),
                 agreement=100 * float((best == logits[0].argmax(1)).mean()),
+                mean_cosine=float(_cosines(found, logits[0]).mean()),
                 max_relative_error=float(np.abs(found - logits[0]).max()) / largest,
             )
         )
@@ -188,6 +195,12 @@ def _run_in_turn(
         if progress is not None:
             progress(1)
     return [np.stack(found) for found in logits], seconds
+
+
+def _cosines(found: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float64]:
+    ours, theirs = found.astype(np.float64), reference.astype(np.float64)
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    return np.asarray((ours * theirs).sum(1) / np.maximum(lengths, np.finfo(np.float64).tiny))
 
 
 def _loss(row: Row, first: Row) -> tuple[float, str]:

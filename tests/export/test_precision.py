@@ -16,12 +16,14 @@ from onnx import numpy_helper
 from torch import nn
 
 from edgecls_export import fp32, precision
+from edgecls_export.budget import Budget, Judge
 from edgecls_export.calibration_images import CalibrationImages
 from edgecls_export.calibrators import Mse
 from edgecls_export.pipeline import ModelCard, export_all, export_onnx
 from edgecls_export.precision import Fp16, Fp32, Int8
 from edgecls_runtime import Classifier, golden, manifest
 from edgecls_runtime.errors import EdgeclsError, ExportError, OutputError, ParityError
+from edgecls_runtime.preprocess import load
 
 Pictures = list[tuple[str, np.ndarray]]
 
@@ -91,8 +93,6 @@ def test_several_precisions_from_one_conversion(
     for path, _ in outputs:
         assert golden.verify(path)
         with Classifier.load(path) as classifier, torch.no_grad():
-            from edgecls_runtime.preprocess import load
-
             expected = network(torch.from_numpy(load(pictures[1][1], card.preprocess)[None]))[0]
             np.testing.assert_allclose(classifier.logits(pictures[1][1]), expected, atol=0.1 * expected.abs().max())
 
@@ -107,7 +107,8 @@ def test_several_precisions_from_one_conversion(
         "scheme": "cpu",
         "quantized_layers": 3,
         "bias_correction": 7,
-        "equalized_pairs": 0,  # a ReLU6 lies between
+        "equalized_pairs": 0,
+        "budget": None,  # a ReLU6 lies between
     }
     assert symmetric.calibration is not None
     assert (symmetric.calibration.bias_correction, symmetric.calibration.quantized_layers) == (0, 2)
@@ -243,3 +244,59 @@ def test_mistakes_are_found_before_any_work(network: nn.Module, card: ModelCard,
     with pytest.raises(EdgeclsError, match="does not exist"):
         export_all(network, [(tmp_path / "a.onnx", Fp32()), (tmp_path / "no" / "b.onnx", Fp16())], card)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_budget_leaves_what_it_must_in_float(
+    network: nn.Module, card: ModelCard, images: CalibrationImages, pictures: Pictures, tmp_path: Path
+) -> None:
+    """All that is measured agrees with float32 once the budget says so, and the manifest says what it took."""
+    budget = Budget(max_drop=0, images=[picture for _, picture in pictures], targets=None, origin="golden pictures")
+    report = export_onnx(
+        network, tmp_path / "m.onnx", card, precision=Int8(images=images, budget=budget), images=pictures
+    )
+    calibration = report.manifest.calibration
+    assert calibration is not None
+    spent = calibration.budget
+    assert spent is not None
+    assert (spent.measure, spent.fp32, spent.int8, spent.max_drop, spent.images) == ("agreement", 100, 100, 0, 7)
+    assert len([note for note in report.notes if note.startswith("tried: ")]) == spent.trials
+    assert manifest.read(tmp_path / "m.onnx") == report.manifest
+    assert "budget: agreement 100.00 -> 100.00 % on 7 pictures (golden pictures)" in str(report)
+
+
+def test_a_budget_that_cannot_be_met_leaves_no_file(
+    network: nn.Module, card: ModelCard, images: CalibrationImages, pictures: Pictures, tmp_path: Path
+) -> None:
+    never = Budget(max_drop=0, images=[item for _, item in pictures], targets=[0] * 7, origin="golden pictures")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Judge, "score", lambda self, path: 100.0 if "fp32" in str(path) else 42.0)
+        with pytest.raises(
+            ExportError, match=r"cannot meet the budget: acc@1 100\.00 % falls by 58\.00 points"
+        ) as caught:
+            export_onnx(
+                network, tmp_path / "m.onnx", card, precision=Int8(images=images, budget=never), images=pictures
+            )
+    assert "--max-drop" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_kept_in_float_keeps_its_bias(
+    network: nn.Module, card: ModelCard, images: CalibrationImages, pictures: Pictures, tmp_path: Path
+) -> None:
+    """What corrects the mean of integers would spoil that of float."""
+    scores = iter([100.0, 0.0, 100.0, 100.0])
+    budget = Budget(max_drop=0, images=[item for _, item in pictures], targets=None, origin="x")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Judge, "score", lambda self, path: next(scores, 0.0))
+        report = export_onnx(
+            network, tmp_path / "m.onnx", card, precision=Int8(images=images, budget=budget), images=pictures
+        )
+    (kept,) = report.manifest.float_layers
+    fp32.onnx_from_torch(network, tmp_path / "f.onnx", crop_size=(32, 32))
+    floats, mixed = (onnx.load(tmp_path / name) for name in ("f.onnx", "m.onnx"))
+
+    def bias(model: onnx.ModelProto) -> np.ndarray:
+        (node,) = (node for node in model.graph.node if node.name == kept)
+        return next(numpy_helper.to_array(item) for item in model.graph.initializer if item.name == node.input[2])
+
+    assert np.array_equal(bias(floats), bias(mixed))
