@@ -1,8 +1,8 @@
 """What half precision and integers gain and cost: python benchmarks/precisions.py --data DIR
 
-DIR holds the weights of MobileNetV2, labelled ImageNet photos and photos to calibrate on. MobileNetV2 has trained weights, so
-its accuracy means something; the other architectures are measured with random weights, for size and speed alone. The
-files of one architecture run in turn, picture by picture, in one process.
+DIR holds the weights of MobileNetV2, labelled ImageNet photos and photos to calibrate on. MobileNetV2 has trained
+weights, so its accuracy means something; the other architectures are measured with random weights, for size and speed
+alone. The files of one architecture run in turn, picture by picture, in one process.
 Writes benchmarks/results/precisions.json and precisions.md; benchmarks/write_tables.py puts the table into the README.
 """
 
@@ -95,16 +95,12 @@ def table(document: dict[str, Any]) -> str:
         first = item["rows"]["fp32"]
         for name, row in item["rows"].items():
             title = name if name.startswith("fp") else f"int8, {name}"
-            lines.append(
-                f"| {arch} | {title} | {row['size_bytes'] / 1e6:.1f} MB ({row['size_bytes'] / first['size_bytes']:.0%}) "
-                f"| {row['p50_ms']:.2f} ms | **{first['p50_ms'] / row['p50_ms']:.2f}** "
-                f"| {'-' if row['accuracy'] is None else format(row['accuracy'], '.1f') + ' %'} "
-                + (
-                    f"| {row['agreement']:.1f} % | {row['mean_cosine']:.4f} |"
-                    if item["weights"] == "trained"
-                    else "| - | - |"
-                )
-            )
+            size = f"{row['size_bytes'] / 1e6:.1f} MB ({row['size_bytes'] / first['size_bytes']:.0%})"
+            quality = "| - | - | - |"
+            if item["weights"] == "trained":
+                quality = f"| {row['accuracy']:.1f} % | {row['agreement']:.1f} % | {row['mean_cosine']:.4f} |"
+            speed = f"{row['p50_ms']:.2f} ms | **{first['p50_ms'] / row['p50_ms']:.2f}**"
+            lines.append(f"| {arch} | {title} | {size} | {speed} {quality}")
     items = list(document["archs"].values())
     about = {
         f"{item['machine']['cpu']}, {item['machine']['logical_cores']} logical cores, {item['threads']} threads, "
@@ -113,9 +109,9 @@ def table(document: dict[str, Any]) -> str:
     }
     lines += [
         "",
-        f"{items[0]['images']} ImageNet photos; {'; '.join(sorted(about))}. MobileNetV2 with trained weights, the others with",
-        "random ones. The CPU provider computes fp16 in float32 and has no fast kernels for the symmetric integers that",
-        "`tensorrt` wants: those files are for GPUs.",
+        f"{items[0]['images']} ImageNet photos; {'; '.join(sorted(about))}. MobileNetV2 with trained weights, the",
+        "others with random ones. The CPU provider computes fp16 in float32 and has no fast kernels for the symmetric",
+        "integers that `tensorrt` wants: those files are for GPUs.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -77,9 +77,8 @@ class Comparison:
     def __str__(self) -> str:
         names = [Path(row.path).name for row in self.rows]
         width = max(4, *map(len, names))
-        lines = [
-            f"{'file':{width}}  {'':5} {'MB':>7} {'p50 ms':>8} {'acc@1 %':>8} {'same %':>7} {'cosine':>8} {'worst logit':>12}"
-        ]
+        quality = f"{'acc@1 %':>8} {'same %':>7} {'cosine':>8} {'worst logit':>12}"
+        lines = [f"{'file':{width + 7}} {'MB':>7} {'p50 ms':>8} {quality}"]
         for name, row in zip(names, self.rows, strict=True):
             accuracy = "-" if row.accuracy is None else f"{row.accuracy:.2f}"
             lines.append(
