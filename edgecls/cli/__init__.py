@@ -12,6 +12,8 @@ import click
 from edgecls_runtime import __version__
 from edgecls_runtime.errors import EdgeclsError
 
+from .calibrate import calibrate
+from .compare import compare
 from .completion import completion
 from .data import data
 from .doctor import doctor
@@ -41,7 +43,21 @@ def cli() -> None:
     """
 
 
-for command in (data, train, export, infer, verify, evaluate, info, models, summary, doctor, completion):
+for command in (
+    data,
+    train,
+    export,
+    calibrate,
+    infer,
+    verify,
+    evaluate,
+    compare,
+    info,
+    models,
+    summary,
+    doctor,
+    completion,
+):
     cli.add_command(command)
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls_runtime.errors import ImageError
+from edgecls_runtime.errors import ImageError, OutputError
 
 from .options import labels_option, preprocess_option, training_packages
 from .pictures import find_pictures
+from .precisions import asked_precisions, evaluation_pictures, make_precision, precision_options
 
 if TYPE_CHECKING:
     from edgecls_runtime.preprocess import Preprocess
+
+    from .precisions import EvaluationPictures
 
 __all__ = ["export"]
 
@@ -31,12 +34,16 @@ __all__ = ["export"]
 @click.option("--force", is_flag=True, help="Overwrite the output.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Fix the number of pictures a run.  [default: free]")
 @click.option("--opset", type=click.IntRange(min=11), default=18, show_default=True, help="ONNX operator set.")
+@precision_options
 @click.option(
     "--parity-images",
     type=click.Path(path_type=Path),
     help="Folder of pictures to compare PyTorch and the artifact on.  [default: 64 drawn ones]",
 )
+@click.pass_context
 def export(
+    ctx: click.Context,
+    /,
     source: str,
     weights: str | None,
     labels: tuple[str, ...] | None,
@@ -46,18 +53,21 @@ def export(
     batch_size: int | None,
     opset: int,
     parity_images: Path | None,
+    **options: Any,
 ) -> None:
-    """Make one ONNX file, proven against PyTorch.
+    """Make ONNX files, each proven against PyTorch.
 
-    ARCH is a name from `edgecls models`, CHECKPOINT a file that training left. The file appears only if PyTorch
-    and the artifact agree on every picture; otherwise the exit status is 1 and nothing is written.
+    ARCH is a name from `edgecls models`, CHECKPOINT a file that training left. A file appears only if PyTorch and the
+    artifact agree on the pictures; otherwise the exit status is 1 and nothing is written. Several precisions share one
+    conversion, and end with a table that compares them.
     """
     from edgecls_runtime.output import check_writable
 
     is_checkpoint = Path(source).suffix in (".pt", ".pth") or Path(source).is_file()
     if is_checkpoint and weights is not None:
         raise click.UsageError("--weights goes with an ARCH; a checkpoint has its own.")
-    target = output or Path(f"{Path(source).stem if is_checkpoint else source}.onnx")
+    precisions = asked_precisions(ctx)
+    targets = _targets(Path(source).stem if is_checkpoint else source, precisions, output)
     images = None
     if parity_images is not None:
         images = [(str(path), path) for path in find_pictures([str(parity_images)]).paths]
@@ -67,23 +77,26 @@ def export(
         from edgecls import checkpoint
         from edgecls import weights as weight_files
         from edgecls.models import check_arch
-        from edgecls_export.pipeline import ModelCard, export_onnx
+        from edgecls_export.pipeline import ModelCard, export_all
         from edgecls_runtime.manifest import Source
 
     if not is_checkpoint:
         check_arch(source)
-    check_writable(target, force=force)  # before anything is downloaded
+    for target in targets:
+        check_writable(target, force=force)  # before anything is downloaded
     if is_checkpoint:
         loaded = checkpoint.load(source)
     else:
         loaded = weight_files.resolve(source, weights or "default", labels=labels, preprocess=preprocess)
     for assumption in loaded.assumptions:
         click.echo(f"note: {assumption}", err=True)
-    report = export_onnx(
+    labels = loaded.labels if labels is None else labels
+    measured = evaluation_pictures(options, labels, "multilabel" if loaded.activation == "sigmoid" else "single")
+    reports = export_all(
         loaded.build(),
-        target,
+        [(target, make_precision(name, options, measured)) for target, name in zip(targets, precisions, strict=True)],
         ModelCard(
-            labels=loaded.labels if labels is None else labels,
+            labels=labels,
             preprocess=loaded.preprocess if preprocess is None else preprocess,
             arch=loaded.arch,
             source=Source(weights=loaded.weights, sha256=checkpoint.state_dict_sha256(loaded.state_dict)),
@@ -98,4 +111,33 @@ def export(
         force=force,
         progress=lambda step: click.echo(f"{step} ...", err=True),
     )
-    click.echo(report)
+    for report in reports:
+        click.echo(report)
+    if len(reports) > 1:
+        _compare(targets, measured, images)
+
+
+def _targets(name: str, precisions: tuple[str, ...], output: Path | None) -> list[Path]:
+    """Return a file for each precision: ``vgg16.onnx``, ``vgg16-fp16.onnx``, ``vgg16-int8.onnx``."""
+    files = [f"{name}.onnx" if precision == "fp32" else f"{name}-{precision}.onnx" for precision in precisions]
+    if len(files) == 1:
+        return [output or Path(files[0])]
+    if output is not None and not output.is_dir():
+        raise OutputError(
+            f"{output}: is no folder, and {len(files)} files are asked for", f"Make it: mkdir -p {output}"
+        )
+    return [(output or Path()) / file for file in files]
+
+
+def _compare(targets: list[Path], measured: EvaluationPictures | None, images: list[tuple[str, str]] | None) -> None:
+    """Say which file suits this machine, on the pictures at hand."""
+    from edgecls.comparison import compare_files
+    from edgecls_export.drawn import draw_pictures
+
+    if measured is not None:
+        comparison = compare_files(targets, measured.images, targets=measured.targets, origin=measured.origin)
+    elif images is not None:
+        comparison = compare_files(targets, [path for _, path in images], origin="the pictures of the parity gate")
+    else:
+        comparison = compare_files(targets, [pixels for _, pixels in draw_pictures(64)], origin="drawn by edgecls")
+    click.echo(comparison)

@@ -1,19 +1,39 @@
-"""Turn any PyTorch picture classifier into one ONNX file that explains itself, proven against PyTorch."""
+"""Turn any PyTorch picture classifier into ONNX files that explain themselves, proven against PyTorch."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-__all__ = ["ExportReport", "ModelCard", "export_onnx"]
+__all__ = [
+    "CalibrationImages",
+    "ExportReport",
+    "Fp16",
+    "Fp32",
+    "Int8",
+    "ModelCard",
+    "export_all",
+    "export_onnx",
+    "pick_images",
+]
 
 if TYPE_CHECKING:
-    from edgecls_export.pipeline import ExportReport, ModelCard, export_onnx
+    from edgecls_export.calibration_images import CalibrationImages, pick_images
+    from edgecls_export.pipeline import ExportReport, ModelCard, export_all, export_onnx
+    from edgecls_export.precision import Fp16, Fp32, Int8
+
+# Resolved on first use (PEP 562): `edgecls_export.drawn` alone needs no torch. What is not here is the pipeline's.
+_HOME = {
+    "CalibrationImages": "calibration_images",
+    "pick_images": "calibration_images",
+    "Fp16": "precision",
+    "Fp32": "precision",
+    "Int8": "precision",
+}
 
 
 def __getattr__(name: str) -> object:
-    """Resolve the public names on first use (PEP 562): `edgecls_export.drawn` alone needs no torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from edgecls_export import pipeline
+    from importlib import import_module
 
-    return getattr(pipeline, name)
+    return getattr(import_module(f"{__name__}.{_HOME.get(name, 'pipeline')}"), name)

@@ -1,7 +1,8 @@
 """The order of the steps: convert, manifest, parity, golden outputs, verify, rename into place.
 
 A picture's way is the same in all of them, `edgecls_runtime.preprocess`. The file is written beside its target
-under a temporary name, and only a file that passed every gate gets the target's name.
+under a temporary name, and only a file that passed every gate gets the target's name. Several precisions share one
+conversion from PyTorch, and appear together or not at all.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import platform
+import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,9 +20,10 @@ import numpy as np
 import torch
 
 from edgecls_export import drawn, fp32, parity
+from edgecls_export.precision import Fp32, Workshop
 from edgecls_runtime import golden, manifest, onnx_file, output
 from edgecls_runtime.classifier import Classifier
-from edgecls_runtime.errors import ExportError
+from edgecls_runtime.errors import ExportError, OutputError
 from edgecls_runtime.manifest import Manifest, Source
 
 if TYPE_CHECKING:
@@ -30,10 +33,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgecls_export.parity import Reference
+    from edgecls_export.precision import Precision
     from edgecls_runtime.manifest import Activation
     from edgecls_runtime.preprocess import ImageSource, Preprocess
 
-__all__ = ["ExportReport", "ModelCard", "export_onnx"]
+__all__ = ["ExportReport", "ModelCard", "export_all", "export_onnx"]
 
 PARITY_IMAGES = 64
 
@@ -63,23 +67,80 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export made and proved."""
+    """What an export made and proved.
+
+    Attributes:
+        notes: what its user should know.
+    """
 
     path: Path
     manifest: Manifest
     size_bytes: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return (
-            f"{self.path}: {self.manifest.arch} {self.manifest.precision}, {self.size_bytes / 1e6:.1f} MB, "
-            f"{self.seconds:.1f} s\nparity: {self.manifest.parity}"
-        )
+        document = self.manifest
+        shaped = "" if document.target == "any" else f" for {document.target}"
+        size = f"{self.size_bytes / 1e6:.1f} MB, {self.seconds:.1f} s"
+        lines = [f"{self.path}: {document.arch} {document.precision}{shaped}, {size}", f"parity: {document.parity}"]
+        if document.calibration:
+            lines.append(f"calibration: {document.calibration}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def export_onnx(
     model: torch.nn.Module,
     target: str | os.PathLike[str],
+    card: ModelCard,
+    *,
+    precision: Precision | None = None,
+    batch_size: int | None = None,
+    opset: int = fp32.DEFAULT_OPSET,
+    images: Iterable[tuple[str, ImageSource]] | None = None,
+    image_set: str = "given pictures",
+    force: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+    counted: Callable[[int, int], None] = lambda done, of: None,  # noqa: ARG005
+) -> ExportReport:
+    """Export any classifier to one ONNX file, proven against PyTorch.
+
+    Args:
+        model: float32 [N, 3, H, W] to logits float32 [N, classes]; on any device, left as it was.
+        target: path of the file.
+        card: what the model does not say about itself.
+        precision: of the file; float32 if None.
+        batch_size: fixed number of pictures a run; None leaves it free.
+        opset: version of the default operator set.
+        images: names and pictures for the parity gate; `edgecls_export.drawn` otherwise.
+        image_set: what ``images`` are, in words.
+        force: overwrite the target.
+        progress: called with the name of each step as it begins.
+        counted: called with the number of pictures done and their total, within a step that takes long.
+
+    Raises:
+        OutputError: the target exists, or cannot be written.
+        ExportError: torch cannot convert the model, or it does not fit its card.
+        ParityError: the artifact does not agree with PyTorch. As with every error, no file is left.
+    """
+    (report,) = export_all(
+        model,
+        [(target, precision or Fp32())],
+        card,
+        batch_size=batch_size,
+        opset=opset,
+        images=images,
+        image_set=image_set,
+        force=force,
+        progress=progress,
+        counted=counted,
+    )
+    return report
+
+
+def export_all(
+    model: torch.nn.Module,
+    outputs: Sequence[tuple[str | os.PathLike[str], Precision]],
     card: ModelCard,
     *,
     batch_size: int | None = None,
@@ -88,67 +149,112 @@ def export_onnx(
     image_set: str = "given pictures",
     force: bool = False,
     progress: Callable[[str], None] = lambda _: None,
-) -> ExportReport:
-    """Export any classifier to one ONNX file, proven against PyTorch.
+    counted: Callable[[int, int], None] = lambda done, of: None,  # noqa: ARG005
+) -> tuple[ExportReport, ...]:
+    """Export a classifier in several precisions, each file proven against PyTorch; all of them appear, or none.
 
     Args:
-        model: float32 [N, 3, H, W] to logits float32 [N, classes]; on any device, left as it was.
-        target: path of the file.
+        model: as for `export_onnx`.
+        outputs: path and precision of each file.
         card: what the model does not say about itself.
-        batch_size: fixed number of pictures a run; None leaves it free.
-        opset: version of the default operator set.
-        images: names and pictures for the parity gate; `edgecls_export.drawn` otherwise.
+        batch_size: as for `export_onnx`.
+        opset: as for `export_onnx`.
+        images: names and pictures for the parity gates.
         image_set: what ``images`` are, in words.
-        force: overwrite the target.
-        progress: called with the name of each step as it begins.
+        force: overwrite the targets.
+        progress: called with the name of each step as it begins, after the file's name if there are several.
+        counted: as for `export_onnx`.
 
     Raises:
-        OutputError: the target exists, or cannot be written.
-        ExportError: torch cannot convert the model, or it does not fit its card.
-        ParityError: the artifact does not agree with PyTorch. As with every error, no file is left.
+        OutputError: a target exists, is named twice, or cannot be written.
+        ExportError: as for `export_onnx`.
+        ParityError: likewise.
     """
     started = time.monotonic()
-    target = Path(target)
-    output.check_writable(target, force=force)
+    targets = [Path(target) for target, _ in outputs]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise OutputError(f"{target}: is named for two precisions", "Give each a file of its own.")
+        output.check_writable(target, force=force)
     if images is None:
         images = drawn.draw_pictures(PARITY_IMAGES)
         image_set = f"drawn by edgecls {importlib.metadata.version('edgecls')}"
-    with _inference(model) as reference, output.whole_file(target, force=force) as temporary:
+    pictures, reports = list(images), []
+    with contextlib.ExitStack() as stack:
+        reference = stack.enter_context(_inference(model))
+        temporaries = [stack.enter_context(output.whole_file(target, force=force)) for target in targets]
         _check_card(reference, card)
+        folder = Path(stack.enter_context(_folder_beside(targets[0])))
         progress("convert")
-        graph = temporary.with_suffix(".graph")
-        try:
-            fp32.onnx_from_torch(model, graph, crop_size=card.preprocess.crop_size, batch_size=batch_size, opset=opset)
-            document = Manifest(
-                arch=card.arch,
-                precision="fp32",
-                labels=tuple(card.labels),
-                activation=card.activation,
-                thresholds=None if card.thresholds is None else tuple(card.thresholds),
+        graph = folder / "fp32.onnx"
+        fp32.onnx_from_torch(model, graph, crop_size=card.preprocess.crop_size, batch_size=batch_size, opset=opset)
+        document = Manifest(
+            arch=card.arch,
+            precision="fp32",
+            labels=tuple(card.labels),
+            activation=card.activation,
+            thresholds=None if card.thresholds is None else tuple(card.thresholds),
+            preprocess=card.preprocess,
+            batch_size=batch_size,
+            opset=opset,
+            graph_sha256=onnx_file.graph_sha256(graph),
+            source=card.source,
+            metrics=dict(card.metrics),
+            tools=_tools(),
+        )
+        for (_, precision), target, temporary in zip(outputs, targets, temporaries, strict=True):
+            step = progress if len(targets) == 1 else _prefixed(progress, target.name)
+            workshop = Workshop(
+                graph=graph,
+                folder=folder,
                 preprocess=card.preprocess,
-                batch_size=batch_size,
-                opset=opset,
-                graph_sha256=onnx_file.graph_sha256(graph),
-                source=card.source,
-                metrics=dict(card.metrics),
-                tools=_tools(),
+                images=[image for _, image in pictures],
+                progress=step,
+                counted=counted,
             )
-            progress("parity")
-            manifest.write(document, graph, temporary)
+            converted, notes = _convert(document, precision, workshop)
+            step("parity")
+            made = folder / "converted.onnx"
+            manifest.write(converted, made, temporary)
             with Classifier.load(temporary) as classifier:
                 agreement = parity.compare(
-                    reference, classifier, images, preprocess=card.preprocess, image_set=image_set
+                    reference, classifier, pictures, preprocess=card.preprocess, image_set=image_set
                 )
-            parity.require(agreement, document.precision)
-            progress("golden outputs")
-            document = replace(document, parity=agreement, golden=golden.golden_from_reference(reference, document))
-            manifest.write(document, graph, temporary)
-        finally:
-            graph.unlink(missing_ok=True)
-        progress("verify")
-        replace(golden.verify(temporary), path=str(target)).require()
-        size = temporary.stat().st_size
-    return ExportReport(target, document, size, time.monotonic() - started)
+                parity.require(agreement, converted.precision)
+                step("golden outputs")
+                right = reference if precision.name == "fp32" else classifier.run
+                answers = golden.golden_from_reference(right, converted)
+            converted = replace(converted, parity=agreement, golden=answers)
+            manifest.write(converted, made, temporary)
+            made.unlink()
+            step("verify")
+            replace(golden.verify(temporary), path=str(target)).require()
+            size, seconds = temporary.stat().st_size, time.monotonic() - started
+            reports.append(ExportReport(target, converted, size, seconds, notes))
+    return tuple(reports)
+
+
+def _convert(document: Manifest, precision: Precision, workshop: Workshop) -> tuple[Manifest, tuple[str, ...]]:
+    """Write ``converted.onnx`` into the workshop's folder; return its manifest and what its user should know."""
+    made = workshop.folder / "converted.onnx"
+    converted = precision.convert(workshop, made)
+    changed = replace(
+        document,
+        precision=precision.name,
+        target=converted.target,
+        graph_sha256=onnx_file.graph_sha256(made),
+        calibration=converted.calibration,
+        float_layers=converted.float_layers,
+    )
+    return changed, converted.notes
+
+
+def _folder_beside(target: Path) -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+
+
+def _prefixed(progress: Callable[[str], None], name: str) -> Callable[[str], None]:
+    return lambda step: progress(f"{name}: {step}")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@
     ├── DataError                labelled pictures are missing, or contradict themselves
     ├── TrainingError            training cannot begin, or cannot go on
     ├── ExportError              a conversion failed
+    │   ├── CalibrationError     the pictures for calibration cannot be used
     │   └── ParityError          the artifact does not agree with PyTorch
     └── OutputError              a result cannot be written, or would overwrite a file
 
@@ -23,6 +24,7 @@ would be right or which command to run. The command line prints both and exits w
 from __future__ import annotations
 
 __all__ = [
+    "CalibrationError",
     "CheckpointError",
     "DataError",
     "EdgeclsError",
@@ -89,6 +91,10 @@ class TrainingError(EdgeclsError):
 
 class ExportError(EdgeclsError):
     """A conversion failed."""
+
+
+class CalibrationError(ExportError):
+    """The pictures for calibration cannot be used."""
 
 
 class ParityError(ExportError):

@@ -28,10 +28,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MANIFEST_KEY", "MANIFEST_VERSION", "Flip", "Golden", "Manifest", "Parity", "Source", "read", "write"]
+__all__ = [
+    "MANIFEST_KEY",
+    "MANIFEST_VERSION",
+    "AccuracyBudget",
+    "Calibration",
+    "Flip",
+    "Golden",
+    "Manifest",
+    "Parity",
+    "Source",
+    "read",
+    "write",
+]
 
 MANIFEST_KEY = "edgecls"
-MANIFEST_VERSION = "1.0"
+MANIFEST_VERSION = "1.1"
 MAX_MANIFEST_BYTES = 16 * 2**20
 """Largest manifest that is read: 200 times that of a thousand ImageNet classes."""
 
@@ -77,6 +89,7 @@ class Parity:
         max_abs_diff: largest difference of a logit.
         max_abs_logit: largest magnitude of a PyTorch logit.
         min_cosine: smallest cosine similarity of a picture's logits.
+        mean_cosine: mean over the pictures; None in files of manifest 1.0.
         top1_agreement: share of pictures with the same best class.
         top5_agreement: share of pictures with the same five best classes.
         flips: pictures whose best class differs.
@@ -88,6 +101,7 @@ class Parity:
     max_abs_diff: float
     max_abs_logit: float
     min_cosine: float
+    mean_cosine: float | None = None
     top1_agreement: float
     top5_agreement: float
     flips: tuple[Flip, ...] = ()
@@ -98,16 +112,89 @@ class Parity:
         return self.max_abs_diff / self.max_abs_logit if self.max_abs_logit else float("inf")
 
     def __str__(self) -> str:
+        # A mean says something where it differs: not in float32, where every cosine is 1.
+        mean = f" (mean {self.mean_cosine:.5f})" if self.mean_cosine is not None and self.min_cosine < 0.99999 else ""
         return (
             f"{self.images} pictures ({self.image_set}) on {self.provider}: max |diff| {self.max_abs_diff:.2g} = "
-            f"{self.max_relative_diff:.2g} of max |logit| {self.max_abs_logit:.3g}, min cosine {self.min_cosine:.7f}, "
-            f"top-1 {self.top1_agreement:.2%}, top-5 {self.top5_agreement:.2%}"
+            f"{self.max_relative_diff:.2g} of max |logit| {self.max_abs_logit:.3g}, min cosine {self.min_cosine:.7f}"
+            f"{mean}, top-1 {self.top1_agreement:.2%}, top-5 {self.top5_agreement:.2%}"
         )
 
 
 @dataclass(frozen=True, kw_only=True)
+class AccuracyBudget:
+    """What an INT8 model was allowed to lose, and what it loses.
+
+    Attributes:
+        max_drop: percentage points that were allowed.
+        measure: ``acc@1``, or ``agreement`` of the best class with float32's where the pictures have no labels.
+        images: number of pictures.
+        image_set: which pictures.
+        fp32: what float32 scores on them, in percent.
+        int8: what this model does.
+        trials: sets of layers that were tried.
+    """
+
+    max_drop: float
+    measure: str
+    images: int
+    image_set: str
+    fp32: float
+    int8: float
+    trials: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.measure} {self.fp32:.2f} -> {self.int8:.2f} % on {self.images} pictures ({self.image_set}), "
+            f"allowed drop {self.max_drop:g}, {self.trials} trials"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How the ranges of an INT8 model were found.
+
+    Attributes:
+        method: of the calibrator.
+        parameters: of the calibrator.
+        images: number of pictures.
+        images_sha256: over the pictures' own digests, sorted.
+        image_set: which pictures.
+        scheme: of `edgecls_export.int8.SCHEMES`.
+        quantized_layers: number of layers with weights that compute in integers.
+        bias_correction: number of pictures that the biases were corrected on; 0 if they were not.
+        equalized_pairs: number of pairs of layers whose weights were equalized.
+        budget: what the model was allowed to lose; None if nobody said.
+    """
+
+    method: str
+    parameters: dict[str, float]
+    images: int
+    images_sha256: str
+    image_set: str
+    scheme: str
+    quantized_layers: int
+    bias_correction: int = 0
+    equalized_pairs: int = 0
+    budget: AccuracyBudget | None = None
+
+    def __str__(self) -> str:
+        parameters = "".join(f" {value:g}" for value in self.parameters.values())
+        steps = [f"{self.quantized_layers} layers in integers ({self.scheme})"]
+        if self.equalized_pairs:
+            steps.append(f"{self.equalized_pairs} pairs equalized")
+        if self.bias_correction:
+            steps.append(f"biases corrected on {self.bias_correction} pictures")
+        spent = f"\nbudget: {self.budget}" if self.budget else ""
+        return f"{self.method}{parameters} on {self.images} pictures ({self.image_set}); {', '.join(steps)}{spent}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Golden:
-    """PyTorch's answers to pictures that every device can draw for itself (`edgecls_runtime.golden`).
+    """The right answers to pictures that every device can draw for itself (`edgecls_runtime.golden`).
+
+    PyTorch's in float32; below that the artifact's own, given by the machine that proved it against PyTorch
+    (`edgecls_runtime.tolerance` says why).
 
     Attributes:
         contract_sha256: `Manifest.contract_sha256` at export.
@@ -148,6 +235,8 @@ class Manifest:
         graph_sha256: `edgecls_runtime.onnx_file.graph_sha256` at export.
         source: where the weights came from.
         metrics: what training measured, by name (``acc@1`` in percent).
+        calibration: of INT8; None otherwise.
+        float_layers: of FP16 and INT8: nodes that stay in float32, each with its reason.
         parity: proof against PyTorch.
         golden: answers to check on the device.
         tools: versions of the packages that made the file.
@@ -167,6 +256,8 @@ class Manifest:
     graph_sha256: str
     source: Source
     metrics: dict[str, float] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    float_layers: tuple[str, ...] = ()
     parity: Parity | None = None
     golden: Golden | None = None
     tools: dict[str, str] = field(default_factory=dict)

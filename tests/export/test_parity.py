@@ -18,6 +18,7 @@ PERFECT = Parity(
     max_abs_diff=1e-6,
     max_abs_logit=10.0,
     min_cosine=1.0,
+    mean_cosine=1.0,
     top1_agreement=1.0,
     top5_agreement=1.0,
 )
@@ -110,6 +111,8 @@ def test_tiny_logits_are_judged_by_their_own_size(tiny: Classifier, pictures: Pi
         ({"max_abs_logit": 0.0}, "max |diff| is inf"),
         ({"min_cosine": 0.99}, "cosine is 0.9900000, under 0.999999"),
         ({"min_cosine": float("nan")}, "cosine is nan"),
+        ({"mean_cosine": 0.99}, "mean cosine is 0.9900000, under 0.999999"),
+        ({"mean_cosine": None}, "mean cosine is nan"),
         ({"top1_agreement": 63 / 64}, "top-1 agreement is 98.44%, under 100.00%"),
         ({"top5_agreement": 63 / 64}, "top-5 agreement is 98.44%, under 100.00%"),
     ],
@@ -120,6 +123,17 @@ def test_every_bound_holds(changes: dict[str, float], broken: str) -> None:
         parity.require(dataclasses.replace(PERFECT, **changes), "fp32")
     assert broken in raised.value.cause
     assert raised.value.cause.count(" is ") == 1  # no other bound is blamed
+
+
+def test_a_share_allows_whole_pictures() -> None:
+    """One of 64 is 98.4 %, under fp16's 99.5 %, and no proof of anything."""
+    for images, differing, passes in ((64, 1, True), (64, 2, False), (200, 1, True), (200, 2, False), (1000, 5, True)):
+        found = dataclasses.replace(PERFECT, images=images, top1_agreement=1 - differing / images)
+        if passes:
+            parity.require(found, "fp16")
+        else:
+            with pytest.raises(ParityError, match="top-1 agreement is"):
+                parity.require(found, "fp16")
 
 
 def test_no_pictures_prove_nothing(tiny: Classifier) -> None:

@@ -1,0 +1,216 @@
+"""Several files of one model side by side: size, latency, accuracy, and which one suits this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgecls_runtime.classifier import Classifier
+from edgecls_runtime.errors import DataError, ModelError
+from edgecls_runtime.preprocess import load
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from edgecls_runtime.preprocess import ImageSource
+
+__all__ = ["Comparison", "Row", "compare_files"]
+
+_WARMUP = 5
+_SAME_SPEED = 0.05
+"""Latencies this close cannot be told apart on a machine that does other things, too; then the smaller file wins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A file.
+
+    Attributes:
+        path: of the file.
+        precision: ``fp32``, ``fp16``, ``int8``; ``?`` if the file does not say.
+        size_bytes: of the file.
+        p50_ms: median time of the engine for one picture, preprocessed already.
+        accuracy: acc@1 in percent; None where the pictures have no labels.
+        agreement: pictures with the same best class as the first file's, in percent.
+        mean_cosine: mean cosine similarity of the logits with the first file's.
+        max_relative_error: largest difference of a logit from the first file's, as a share of its largest logit.
+    """
+
+    path: str
+    precision: str
+    size_bytes: int
+    p50_ms: float
+    accuracy: float | None
+    agreement: float
+    mean_cosine: float
+    max_relative_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The files in the order given, measured in turn, picture by picture, so that a busy moment slows all of them.
+
+    Attributes:
+        rows: the files.
+        images: number of pictures.
+        origin: which pictures.
+        provider: that ran them.
+        max_drop: percentage points of accuracy (or agreement) that a recommended file may lose to the first one.
+        recommended: index of the row; the quickest whose loss is allowed, the smaller of equally quick ones.
+    """
+
+    rows: tuple[Row, ...]
+    images: int
+    origin: str
+    provider: str
+    max_drop: float
+    recommended: int
+
+    def __str__(self) -> str:
+        names = [Path(row.path).name for row in self.rows]
+        width = max(4, *map(len, names))
+        quality = f"{'acc@1 %':>8} {'same %':>7} {'cosine':>8} {'worst logit':>12}"
+        lines = [f"{'file':{width + 7}} {'MB':>7} {'p50 ms':>8} {quality}"]
+        for name, row in zip(names, self.rows, strict=True):
+            accuracy = "-" if row.accuracy is None else f"{row.accuracy:.2f}"
+            lines.append(
+                f"{name:{width}}  {row.precision:5} {row.size_bytes / 1e6:7.1f} {row.p50_ms:8.2f} {accuracy:>8} "
+                f"{row.agreement:7.2f} {row.mean_cosine:8.5f} {row.max_relative_error:12.2g}"
+            )
+        lines += [f"{self.images:,} pictures ({self.origin}) on {self.provider}, batch 1, in turn", self.recommendation]
+        return "\n".join(lines)
+
+    @property
+    def recommendation(self) -> str:
+        """Which file to take on this machine, and why, in a sentence."""
+        first, best = self.rows[0], self.rows[self.recommended]
+        name = Path(best.path).name
+        if self.recommended == 0:
+            return f"on this machine take {name}: no other is quicker within {self.max_drop:g} points"
+        lost, what = _loss(best, first)
+        return (
+            f"on this machine take {name}: {first.p50_ms / best.p50_ms:.2f} x as quick as {Path(first.path).name}, "
+            f"{best.size_bytes / first.size_bytes:.0%} of its size, {what} {-lost:+.2f} points"
+        )
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the comparison as JSON's types."""
+        return {"format": "edgecls.comparison/1", **asdict(self), "recommendation": self.recommendation}
+
+
+def compare_files(
+    paths: Sequence[str | os.PathLike[str]],
+    images: Sequence[ImageSource],
+    *,
+    origin: str,
+    targets: Sequence[int] | None = None,
+    provider: str = "cpu",
+    threads: int | None = None,
+    max_drop: float = 1.0,
+    progress: Callable[[int], object] | None = None,
+) -> Comparison:
+    """Run several files of one model on the same pictures.
+
+    Args:
+        paths: the files; the first one is what the others are held against.
+        images: the pictures.
+        origin: which pictures, in words.
+        targets: the index of each one's class; None where they have no labels.
+        provider: ``cpu`` or ``cuda``.
+        threads: of one run; None leaves it to the engine.
+        max_drop: percentage points that a recommended file may lose.
+        progress: called with the number of pictures done since the last call.
+
+    Raises:
+        ModelError: a file cannot be used, or the files have different labels.
+        DataError: there are no pictures.
+        ImageError: a picture cannot be read.
+        ProviderError: the provider is not there.
+    """
+    if not images:
+        raise DataError(f"{origin}: holds no pictures", "Name a folder that has some.")
+    with contextlib.ExitStack() as stack:
+        models = [stack.enter_context(Classifier.load(path, provider=provider, threads=threads)) for path in paths]
+        for model in models[1:]:
+            for what in ("labels", "activation"):
+                if getattr(model, what) != getattr(models[0], what):
+                    raise ModelError(
+                        f"{model.path}: has other {what} than {models[0].path}",
+                        "Compare files of one and the same model.",
+                    )
+        logits, seconds = _run_in_turn(models, images, progress)
+        ran_on = models[0].provider
+    correct = None if targets is None else np.asarray(targets)
+    largest = float(np.abs(logits[0]).max()) or 1.0
+    rows = []
+    for model, found, times in zip(models, logits, seconds, strict=True):
+        best = found.argmax(1)
+        rows.append(
+            Row(
+                path=model.path,
+                precision=model.manifest.precision if model.manifest else "?",
+                size_bytes=Path(model.path).stat().st_size,
+                p50_ms=1e3 * float(np.median(times)),
+                accuracy=None if correct is None else 100 * float((best == correct).mean()),
+                agreement=100 * float((best == logits[0].argmax(1)).mean()),
+                mean_cosine=float(_cosines(found, logits[0]).mean()),
+                max_relative_error=float(np.abs(found - logits[0]).max()) / largest,
+            )
+        )
+    return Comparison(
+        rows=tuple(rows),
+        images=len(images),
+        origin=origin,
+        provider=ran_on,
+        max_drop=max_drop,
+        recommended=_recommend(rows, max_drop),
+    )
+
+
+def _run_in_turn(
+    models: Sequence[Classifier], images: Sequence[ImageSource], progress: Callable[[int], object] | None
+) -> tuple[list[NDArray[np.float32]], list[list[float]]]:
+    """Return each model's logits, float32 [N, C], and its seconds for each picture but the warm-up."""
+    logits: list[list[NDArray[np.float32]]] = [[] for _ in models]
+    seconds: list[list[float]] = [[] for _ in models]
+    for number, image in enumerate(images):
+        order = range(len(models)) if number % 2 else reversed(range(len(models)))
+        batches = [load(image, model.preprocess)[None] for model in models]
+        for index in order:
+            for _ in range(_WARMUP if number == 0 else 0):
+                models[index].run(batches[index])
+            started = time.perf_counter()
+            (found,) = models[index].run(batches[index])
+            seconds[index].append(time.perf_counter() - started)
+            logits[index].append(found)
+        if progress is not None:
+            progress(1)
+    return [np.stack(found) for found in logits], seconds
+
+
+def _cosines(found: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float64]:
+    ours, theirs = found.astype(np.float64), reference.astype(np.float64)
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    return np.asarray((ours * theirs).sum(1) / np.maximum(lengths, np.finfo(np.float64).tiny))
+
+
+def _loss(row: Row, first: Row) -> tuple[float, str]:
+    """Return how many points a file loses to the first one, and by which measure."""
+    if row.accuracy is not None and first.accuracy is not None:
+        return first.accuracy - row.accuracy, "acc@1"
+    return first.agreement - row.agreement, "agreement"
+
+
+def _recommend(rows: Sequence[Row], max_drop: float) -> int:
+    allowed = [index for index, row in enumerate(rows) if _loss(row, rows[0])[0] <= max_drop]
+    quickest = min(rows[index].p50_ms for index in allowed)
+    close = [index for index in allowed if rows[index].p50_ms <= quickest * (1 + _SAME_SPEED)]
+    return min(close, key=lambda index: (rows[index].size_bytes, rows[index].p50_ms))

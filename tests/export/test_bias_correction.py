@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from edgecls_export.activations import ObservedGraph
+from edgecls_export.bias_correction import correct_biases, measure_shifts
+from edgecls_export.calibration import calibrate
+from edgecls_export.calibration_images import CalibrationImages
+from edgecls_export.calibrators import Percentile
+from edgecls_export.graph import constants, set_constant
+from edgecls_export.int8 import SCHEMES, int8_from_fp32, prepare
+from edgecls_export.pipeline import ModelCard
+
+Run = Callable[[object, np.ndarray], np.ndarray]
+
+
+def in_need(graph: onnx.ModelProto) -> None:
+    """Give the pointwise layers one large weight a channel: the small ones beside it all round, and all to one side."""
+    for name in ("expand.w", "project.w"):
+        weights = constants(graph)[name].copy()
+        channels = weights.reshape(len(weights), -1)
+        channels[:] = 0.0035 * np.abs(channels).max() * np.sign(channels.mean(axis=1, keepdims=True))
+        channels[np.arange(len(channels)), np.arange(len(channels)) % channels.shape[1]] = 0.9
+        set_constant(graph, name, weights)
+
+
+@pytest.mark.parametrize("scheme", ["cpu", "tensorrt"])
+def test_it_takes_the_shift_out_of_every_layer(
+    scheme: str,
+    graph: onnx.ModelProto,
+    tmp_path: Path,
+    images: CalibrationImages,
+    card: ModelCard,
+    run: Run,
+    batch: np.ndarray,
+) -> None:
+    in_need(graph)
+    onnx.save(graph, tmp_path / "m.onnx")
+    prepared, path = tmp_path / "prepared.onnx", tmp_path / "q.onnx"
+    prepare(tmp_path / "m.onnx", prepared, scheme=scheme)
+    symmetric = SCHEMES[scheme].symmetric
+    method = Percentile(99.0)  # clips: the means move
+    ranges = calibrate(prepared, images, preprocess=card.preprocess, method=method, symmetric=symmetric).values
+    int8_from_fp32(prepared, path, ranges, scheme=scheme)
+    floats, expected = onnx.load(prepared), run(tmp_path / "m.onnx", batch)
+    before = run(path, batch)
+    calls: list[tuple[int, int]] = []
+    shifts = measure_shifts(
+        floats, onnx.load(path), images.sources, card.preprocess, progress=lambda *done: calls.append(done)
+    )
+    assert calls[-1] == (7, 7)
+    assert set(shifts) == {
+        *("stem_node", "expand_node", "depthwise_node", "excite_node", "project_node", "head_node"),
+    }
+
+    onnx.save(correct_biases(floats, shifts), prepared)
+    int8_from_fp32(prepared, path, ranges, scheme=scheme)
+    after = run(path, batch)
+    bias_before, bias_after = (np.abs((got - expected).mean(axis=0)).mean() for got in (before, after))
+    assert bias_after < 0.5 * bias_before
+    assert np.abs(after - expected).mean() < 0.8 * np.abs(before - expected).mean()
+
+    again = measure_shifts(floats, onnx.load(path), images.sources, card.preprocess)
+    for name, shift in again.items():  # a layer's own share depends on no bias, so there is nothing to repeat
+        np.testing.assert_allclose(shift, shifts[name], atol=1e-5)
+
+
+def test_a_shift_is_the_difference_of_means(
+    graph_path: Path, tmp_path: Path, images: CalibrationImages, card: ModelCard, batch: np.ndarray
+) -> None:
+    """Of the first layer, whose input both sides share: against the two graphs themselves, on integer kernels."""
+    prepare(graph_path, tmp_path / "p.onnx", scheme="tensorrt")
+    ranges = calibrate(tmp_path / "p.onnx", images, preprocess=card.preprocess, symmetric=True).values
+    int8_from_fp32(tmp_path / "p.onnx", tmp_path / "q.onnx", ranges, scheme="tensorrt")
+    floats, quantized = onnx.load(tmp_path / "p.onnx"), onnx.load(tmp_path / "q.onnx")
+    shifts = measure_shifts(floats, quantized, images.sources, card.preprocess)
+    means = [ObservedGraph(model, ["stem"]).run(batch)["stem"].mean(axis=(0, 2, 3)) for model in (quantized, floats)]
+    np.testing.assert_allclose(shifts["stem_node"], means[0] - means[1], atol=2e-4)
+
+
+def test_the_shift_is_subtracted_once_and_from_that_layer_alone(graph: onnx.ModelProto) -> None:
+    shared = graph.graph.node[2]
+    assert shared.name == "expand_node"
+    graph.graph.node[4].input[2] = "expand.b"  # two layers share a bias
+    corrected = correct_biases(graph, {"expand_node": np.arange(16, dtype=np.float32)})
+    onnx.checker.check_model(corrected)
+    before, after = constants(graph), constants(corrected)
+    biases = {node.name: node.input[2] for node in corrected.graph.node if node.op_type == "Conv"}
+    np.testing.assert_array_equal(after[biases["expand_node"]], before["expand.b"] - np.arange(16, dtype=np.float32))
+    np.testing.assert_array_equal(after[biases["depthwise_node"]], before["expand.b"])
+
+
+def test_layers_without_bias_get_one_and_gemm_counts_its_beta(
+    graph: onnx.ModelProto, batch: np.ndarray, run: Run
+) -> None:
+    stem, head = graph.graph.node[0], graph.graph.node[-1]
+    del stem.input[2:]
+    head.attribute.append(helper.make_attribute("beta", 0.5))
+    shift = np.arange(5, dtype=np.float32)
+    corrected = correct_biases(graph, {"stem_node": np.ones(8, np.float32), "head_node": shift})
+    onnx.checker.check_model(corrected)
+    np.testing.assert_array_equal(constants(corrected)[corrected.graph.node[0].input[2]], -np.ones(8))
+    only_head = correct_biases(graph, {"head_node": shift})
+    np.testing.assert_allclose(run(only_head, batch), run(graph, batch) - shift, atol=1e-5)
+
+
+def test_nothing_quantized_nothing_measured(graph: onnx.ModelProto, images: CalibrationImages, card: ModelCard) -> None:
+    assert measure_shifts(graph, graph, images.sources, card.preprocess) == {}
+    assert numpy_helper.to_array(correct_biases(graph, {}).graph.initializer[0]).shape == ()
