@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from edgecls.comparison import compare_files
+from edgecls.evaluation.comparison import compare_files
 
 sys.path.insert(0, str(Path(__file__).parent / "training"))
 from recipes import cpu_name

@@ -22,9 +22,9 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from edgecls.augmentation import PRESETS
 from edgecls.data import find_samples
-from edgecls.loading import EpochBatches, Pictures, load_batches
+from edgecls.training.augmentation import PRESETS
+from edgecls.training.loading import EpochBatches, Pictures, load_batches
 from edgecls_runtime import Preprocess
 
 if TYPE_CHECKING:

@@ -92,7 +92,7 @@ def main(data: Path, only: tuple[str, ...], threads: int | None, keep: Path | No
 
 def write(target: Path, known: dict[str, Any]) -> dict[str, Any]:
     document = {
-        "schema": "edgecls.training-recipes/1",
+        "schema": "edgecls.training.loop-recipes/1",
         "recipes": [known[recipe.name] for recipe in RECIPES if recipe.name in known],
     }
     target.write_text(json.dumps(document, indent=2) + "\n", "utf-8")

@@ -34,8 +34,8 @@ def compare(
     output_format: str,
 ) -> None:
     """Hold files of one model against the first of them, and say which suits this machine."""
-    from edgecls.comparison import compare_files
-    from edgecls.evaluation_data import find_evaluation_data, read_class_map, unlabelled_pictures
+    from edgecls.evaluation.comparison import compare_files
+    from edgecls.evaluation.data import find_evaluation_data, read_class_map, unlabelled_pictures
     from edgecls_runtime.classifier import Classifier
 
     images = unlabelled_pictures(data, labels_from=labels_from)

@@ -18,9 +18,9 @@ from .options import labels_option, preprocess_option, provider_option, threads_
 
 if TYPE_CHECKING:
     from edgecls.devices import Device
-    from edgecls.evaluation import Evaluation
-    from edgecls.predictions import Predictions
-    from edgecls.predictor import Predictor
+    from edgecls.evaluation.figures import Evaluation
+    from edgecls.evaluation.predictions import Predictions
+    from edgecls.evaluation.predictor import Predictor
     from edgecls_runtime.preprocess import Preprocess
 
 __all__ = ["evaluate"]
@@ -96,9 +96,9 @@ def evaluate(
     """
     from PIL import Image
 
-    from edgecls.evaluation_data import find_evaluation_data, read_class_map, unlabelled_pictures
-    from edgecls.predictions import predict
-    from edgecls.predictor import is_checkpoint_file, open_predictor
+    from edgecls.evaluation.data import find_evaluation_data, read_class_map, unlabelled_pictures
+    from edgecls.evaluation.predictions import predict
+    from edgecls.evaluation.predictor import is_checkpoint_file, open_predictor
 
     is_checkpoint = is_checkpoint_file(model)
     _refuse_options(ctx, model, is_checkpoint=is_checkpoint)
@@ -141,7 +141,7 @@ def evaluate(
             )
             for note in found.notes:
                 click.echo(f"note: {note}", err=True)
-            from edgecls import evaluation
+            from edgecls.evaluation import figures as evaluation
 
             with picture_bar("measuring", len(found.samples)) as progress:
                 done = evaluation.evaluate(
@@ -210,7 +210,7 @@ def _check_unlabelled(
 
 
 def _write_output(done: Evaluation, predictor: Predictor, about: dict[str, Any], folder: Path) -> None:
-    from edgecls.evaluation_report import write_evaluation
+    from edgecls.evaluation.report import write_evaluation
 
     try:
         folder.mkdir(exist_ok=True)

@@ -131,7 +131,7 @@ def _targets(name: str, precisions: tuple[str, ...], output: Path | None) -> lis
 
 def _compare(targets: list[Path], measured: EvaluationPictures | None, images: list[tuple[str, str]] | None) -> None:
     """Say which file suits this machine, on the pictures at hand."""
-    from edgecls.comparison import compare_files
+    from edgecls.evaluation.comparison import compare_files
     from edgecls_export.drawn import draw_pictures
 
     if measured is not None:

@@ -187,7 +187,7 @@ def evaluation_pictures(options: dict[str, Any], labels: tuple[str, ...], task: 
     data: Path | None = options["eval_data"]
     if data is None:
         return None
-    from edgecls.evaluation_data import find_evaluation_data, read_class_map, unlabelled_pictures
+    from edgecls.evaluation.data import find_evaluation_data, read_class_map, unlabelled_pictures
 
     unlabelled = unlabelled_pictures(data, labels_from=options["eval_labels_from"])
     if unlabelled is not None:

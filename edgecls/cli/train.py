@@ -11,7 +11,7 @@ from .options import labels_option, preprocess_option, training_packages
 from .sections import SectionedCommand, section
 
 if TYPE_CHECKING:
-    from edgecls.training_config import TrainingConfig
+    from edgecls.training.config import TrainingConfig
 
 __all__ = ["train"]
 
@@ -115,8 +115,8 @@ def train(ctx: click.Context, /, data: str | None, output: Path | None, resume: 
         raise click.UsageError("Give DATA to train on, or --resume RUN to go on.")
     with training_packages():
         from edgecls.parallel import usable_cpus
-        from edgecls.run_folder import RunFolder
-        from edgecls.training import train as run_training
+        from edgecls.training.loop import train as run_training
+        from edgecls.training.run_folder import RunFolder
 
         from .training_progress import make_progress
     if resume is not None:
@@ -142,8 +142,8 @@ def train(ctx: click.Context, /, data: str | None, output: Path | None, resume: 
 def _config(data: str, options: dict[str, Any]) -> TrainingConfig:
     from dataclasses import replace
 
-    from edgecls.augmentation import PRESETS
-    from edgecls.training_config import DEFAULT_LR, DEFAULT_WEIGHT_DECAY, TrainingConfig
+    from edgecls.training.augmentation import PRESETS
+    from edgecls.training.config import DEFAULT_LR, DEFAULT_WEIGHT_DECAY, TrainingConfig
 
     augmentation = PRESETS[options.pop("augment")]
     if options.pop("no_flip"):

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls.progress import Progress
+from edgecls.training.progress import Progress
 
 from .bars import new_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edgecls.run_folder import RunFolder
-    from edgecls.training_config import TrainingConfig
+    from edgecls.training.config import TrainingConfig
+    from edgecls.training.run_folder import RunFolder
 
 __all__ = ["make_progress"]
 
@@ -30,7 +30,7 @@ def make_progress(run: RunFolder, config: TrainingConfig) -> Progress:
     """
     listeners: list[Progress] = [_Terminal(config.epochs)]
     if config.tensorboard:
-        from edgecls.event_files import EventFiles
+        from edgecls.training.event_files import EventFiles
 
         listeners.append(EventFiles(run.path / "tensorboard"))
     return _Everyone(listeners)

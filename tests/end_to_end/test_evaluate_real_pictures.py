@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edgecls import checkpoint, weights
-from edgecls.evaluation import Evaluation, evaluate
-from edgecls.evaluation_data import find_evaluation_data, read_class_map
-from edgecls.predictor import open_predictor
+from edgecls.evaluation.data import find_evaluation_data, read_class_map
+from edgecls.evaluation.figures import Evaluation, evaluate
+from edgecls.evaluation.predictor import open_predictor
 from edgecls_export import ModelCard, export_onnx
 from edgecls_runtime.manifest import Source
 

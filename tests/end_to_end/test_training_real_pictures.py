@@ -13,14 +13,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from edgecls import checkpoint  # noqa: E402
-from edgecls.augmentation import PRESETS  # noqa: E402
 from edgecls.data import find_samples  # noqa: E402
-from edgecls.evaluation import evaluate  # noqa: E402
-from edgecls.predictor import open_predictor  # noqa: E402
-from edgecls.progress import Progress  # noqa: E402
-from edgecls.run_folder import RunFolder  # noqa: E402
-from edgecls.training import train  # noqa: E402
-from edgecls.training_config import TrainingConfig  # noqa: E402
+from edgecls.evaluation.figures import evaluate  # noqa: E402
+from edgecls.evaluation.predictor import open_predictor  # noqa: E402
+from edgecls.training.augmentation import PRESETS  # noqa: E402
+from edgecls.training.config import TrainingConfig  # noqa: E402
+from edgecls.training.loop import train  # noqa: E402
+from edgecls.training.progress import Progress  # noqa: E402
+from edgecls.training.run_folder import RunFolder  # noqa: E402
 from edgecls_export.pipeline import ModelCard, export_onnx  # noqa: E402
 from edgecls_runtime import Classifier  # noqa: E402
 from edgecls_runtime.manifest import Source  # noqa: E402

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from edgecls import checkpoint
-from edgecls.evaluation import Evaluation, evaluate
-from edgecls.evaluation_report import draw_predictions, write_evaluation
+from edgecls.evaluation.figures import Evaluation, evaluate
+from edgecls.evaluation.predictor import full_precision, predictor_from_module
+from edgecls.evaluation.report import draw_predictions, write_evaluation
 from edgecls.plots import plot_batch, plot_curves
-from edgecls.predictor import full_precision, predictor_from_module
-from edgecls.seeding import derive_seed
+from edgecls.training.seeding import derive_seed
 
 if TYPE_CHECKING:
-    from edgecls.run_folder import RunFolder
-    from edgecls.training_setup import Setup
+    from edgecls.training.run_folder import RunFolder
+    from edgecls.training.setup import Setup
 
 __all__ = ["write_first_batch", "write_report"]
 

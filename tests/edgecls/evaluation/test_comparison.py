@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecls.comparison import Comparison, Row, _recommend, compare_files
+from edgecls.evaluation.comparison import Comparison, Row, _recommend, compare_files
 from edgecls_runtime import Classifier
 from edgecls_runtime.errors import DataError, ImageError, ModelError
 from edgecls_runtime.golden import draw_picture

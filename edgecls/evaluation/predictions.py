@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecls.data import Unreadable
+from edgecls.evaluation.views import check_views, load_views
 from edgecls.parallel import bounded_map, usable_cpus
-from edgecls.views import check_views, load_views
 from edgecls_runtime.errors import DataError, ImageError
 from edgecls_runtime.output import whole_file
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgecls.data import Task
-    from edgecls.predictor import Predictor
+    from edgecls.evaluation.predictor import Predictor
 
 __all__ = ["Predictions", "predict", "predict_scores"]
 
@@ -149,7 +149,7 @@ def predict_scores(
         paths: the pictures, N of them.
         batch_size: inputs a run, a picture's views counted one by one.
         workers: threads that decode; None for as many as there are cores, 8 at most.
-        tta: views of each picture whose scores are averaged (`edgecls.views` says which).
+        tta: views of each picture whose scores are averaged (`edgecls.evaluation.views` says which).
         strict: stop at the first picture that cannot be read.
         progress: called with the number of pictures done since the last call.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from edgecls.evaluation_data import EvaluationData, find_evaluation_data, read_class_map, unlabelled_pictures
+from edgecls.evaluation.data import EvaluationData, find_evaluation_data, read_class_map, unlabelled_pictures
 from edgecls_runtime.errors import DataError
 
 LABELS = ("cat", "ant", "bee", "crane", "dog", "crane")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecls.predictions import Predictions, predict, predict_scores
-from edgecls.predictor import Predictor
+from edgecls.evaluation.predictions import Predictions, predict, predict_scores
+from edgecls.evaluation.predictor import Predictor
 from edgecls_runtime import Preprocess
 from edgecls_runtime.errors import DataError, ModelError, OutputError
 
@@ -89,7 +89,7 @@ def test_unreadable_pictures_are_named_and_left_out(pictures: list[Path], tmp_pa
 def test_decoding_is_bounded_and_goes_on_while_the_model_runs(
     pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgecls import predictions
+    from edgecls.evaluation import predictions
 
     loaded = 0
     lock = threading.Lock()

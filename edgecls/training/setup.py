@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from edgecls import transfer
-from edgecls.augmentation import mixer
 from edgecls.checkpoint import load
 from edgecls.data import find_samples
 from edgecls.inspection import inspect_data, measure_channels
-from edgecls.loading import EpochBatches, Pictures, balancing_weights
-from edgecls.losses import Criterion, balanced_class_weights
 from edgecls.models import build
-from edgecls.optimization import make_ema, make_optimizer, make_schedule
+from edgecls.training import transfer
+from edgecls.training.augmentation import mixer
+from edgecls.training.loading import EpochBatches, Pictures, balancing_weights
+from edgecls.training.losses import Criterion, balanced_class_weights
+from edgecls.training.optimization import make_ema, make_optimizer, make_schedule
 from edgecls_runtime.errors import DataError, ProviderError, TrainingError
 from edgecls_runtime.manifest import from_document
 from edgecls_runtime.preprocess import Preprocess
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from torch.optim.swa_utils import AveragedModel
 
     from edgecls.data import Dataset
-    from edgecls.distributed import Process
-    from edgecls.progress import Progress
-    from edgecls.training_config import TrainingConfig
+    from edgecls.training.config import TrainingConfig
+    from edgecls.training.distributed import Process
+    from edgecls.training.progress import Progress
 
 __all__ = ["Setup", "prepare"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch.utils.data import DataLoader
 
-from edgecls.augmentation import picture_transform
-from edgecls.seeding import derive_seed
+from edgecls.training.augmentation import picture_transform
+from edgecls.training.seeding import derive_seed
 from edgecls_runtime.errors import EdgeclsError, TrainingError
 from edgecls_runtime.preprocess import decode
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from edgecls.augmentation import Augmentation
     from edgecls.data import Sample
+    from edgecls.training.augmentation import Augmentation
     from edgecls_runtime.preprocess import Preprocess
 
 __all__ = ["Batch", "EpochBatches", "Key", "Pictures", "balancing_weights", "load_batches", "loader_death"]

@@ -16,12 +16,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgecls import checkpoint, loading, transfer
-from edgecls.augmentation import PRESETS
-from edgecls.progress import Progress
-from edgecls.run_folder import RunFolder
-from edgecls.training import TrainingResult, train
-from edgecls.training_config import TrainingConfig
+from edgecls import checkpoint
+from edgecls.training import loading, transfer
+from edgecls.training.augmentation import PRESETS
+from edgecls.training.config import TrainingConfig
+from edgecls.training.loop import TrainingResult, train
+from edgecls.training.progress import Progress
+from edgecls.training.run_folder import RunFolder
 from edgecls_runtime.errors import DataError, ImageError, OutputError, ProviderError, TrainingError
 
 Draw = Callable[..., Path]
@@ -160,10 +161,10 @@ def test_killed_with_sigkill_in_the_middle_it_ends_with_the_same_weights(colours
 import os, signal, sys
 import torch
 torch.set_num_threads(1)
-from edgecls.progress import Progress
-from edgecls.run_folder import RunFolder
-from edgecls.training import train
-from edgecls.training_config import TrainingConfig
+from edgecls.training.progress import Progress
+from edgecls.training.run_folder import RunFolder
+from edgecls.training.loop import train
+from edgecls.training.config import TrainingConfig
 
 class Killer(Progress):
     steps = 0
@@ -469,8 +470,8 @@ def test_two_processes_learn_what_one_learns(colours: Draw, tmp_path: Path) -> N
 import sys
 import torch
 torch.set_num_threads(1)
-from edgecls.run_folder import RunFolder
-from edgecls.training import train
+from edgecls.training.run_folder import RunFolder
+from edgecls.training.loop import train
 train(RunFolder(sys.argv[1]).config(), RunFolder(sys.argv[2]))
 """
     script = tmp_path / "program.py"

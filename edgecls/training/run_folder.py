@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecls.torch_file import read_torch_file, write_torch_file
-from edgecls.training_config import TrainingConfig
+from edgecls.training.config import TrainingConfig
 from edgecls_runtime.errors import CheckpointError, ManifestError, OutputError, TrainingError
 from edgecls_runtime.manifest import from_document
 from edgecls_runtime.output import whole_file

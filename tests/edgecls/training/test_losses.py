@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edgecls.data import Sample
-from edgecls.losses import Criterion, balanced_class_weights
+from edgecls.training.losses import Criterion, balanced_class_weights
 
 LOGITS = [[2.0, -1.0, 0.5], [0.0, 1.0, -2.0]]
 TARGETS = [[1.0, 0.0, 0.0], [0.0, 0.25, 0.75]]

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from edgecls import checkpoint, models
-from edgecls.augmentation import PRESETS
 from edgecls.checkpoint import Checkpoint
-from edgecls.run_folder import RunFolder
-from edgecls.training_config import TrainingConfig
+from edgecls.training.augmentation import PRESETS
+from edgecls.training.config import TrainingConfig
+from edgecls.training.run_folder import RunFolder
 from edgecls_runtime.errors import OutputError, TrainingError
 from edgecls_runtime.preprocess import Preprocess
 
@@ -224,7 +224,7 @@ def test_a_damaged_state_is_refused_and_names_the_last_checkpoint(run, damage):
     assert caught.value.remedy == f"Train again from the last checkpoint: --weights {run.path / 'last.pt'}"
 
 
-@pytest.mark.parametrize("document", [{"epoch": 1}, {"format": "edgecls.training/2"}, [1, 2]])
+@pytest.mark.parametrize("document", [{"epoch": 1}, {"format": "edgecls.training.loop/2"}, [1, 2]])
 def test_a_state_of_another_format_is_refused(run, document):
     torch.save(document, run.path / "resume.pt")
     with pytest.raises(TrainingError, match="resume.pt: is not of format 'edgecls.training/1'"):

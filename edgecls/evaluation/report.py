@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from edgecls.data import Sample
-    from edgecls.evaluation import Evaluation
+    from edgecls.evaluation.figures import Evaluation
     from edgecls_runtime.preprocess import Preprocess
 
 __all__ = ["DOCUMENT", "MATRIX", "MISTAKES", "PREDICTIONS", "draw_predictions", "write_evaluation"]

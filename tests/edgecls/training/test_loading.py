@@ -13,10 +13,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from edgecls.augmentation import PRESETS
 from edgecls.data import Sample
-from edgecls.loading import EpochBatches, Pictures, balancing_weights, load_batches
-from edgecls.seeding import derive_seed
+from edgecls.training.augmentation import PRESETS
+from edgecls.training.loading import EpochBatches, Pictures, balancing_weights, load_batches
+from edgecls.training.seeding import derive_seed
 from edgecls_runtime.errors import ImageError, TrainingError
 from edgecls_runtime.preprocess import Preprocess, load
 
@@ -181,19 +181,18 @@ class Asking(Pictures):
     """Returns what a loader process does on Ctrl-C and on SIGTERM instead of pictures."""
 
     def __getitem__(self, key):
-        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        return torch.tensor([ignored]), torch.tensor([default]), 0.0
+        ignored = [signal.getsignal(number) is signal.SIG_IGN for number in (signal.SIGINT, signal.SIGTERM)]
+        return torch.tensor(ignored[:1]), torch.tensor(ignored[1:]), 0.0
 
 
-def test_loader_processes_leave_ctrl_c_to_the_main_one_and_end_on_sigterm(pictures):
+def test_loader_processes_leave_ctrl_c_and_sigterm_to_the_main_one(pictures):
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        (ignored, default), *_ = load_all(Asking(pictures.samples, 3, SMALL, PRESETS["none"]), 1)
+        (interrupt, terminate), *_ = load_all(Asking(pictures.samples, 3, SMALL, PRESETS["none"]), 1)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert ignored.all()
-    assert default.all()
+    assert interrupt.all()
+    assert terminate.all()
 
 
 # --- which pictures, in which order ---

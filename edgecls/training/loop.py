@@ -18,18 +18,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgecls import metrics, transfer
-from edgecls.augmentation import Augmentation
 from edgecls.checkpoint import Checkpoint, save
-from edgecls.distributed import Process, joined
-from edgecls.loading import Pictures, load_batches, loader_death
-from edgecls.losses import Criterion
+from edgecls.evaluation import metrics
 from edgecls.models import check_arch
-from edgecls.progress import Progress
-from edgecls.run_report import write_first_batch, write_report
-from edgecls.seeding import derive_seed
-from edgecls.stopping import StopRequest
-from edgecls.training_setup import Setup, prepare
+from edgecls.training import transfer
+from edgecls.training.augmentation import Augmentation
+from edgecls.training.distributed import Process, joined
+from edgecls.training.loading import Pictures, load_batches, loader_death
+from edgecls.training.losses import Criterion
+from edgecls.training.progress import Progress
+from edgecls.training.run_report import write_first_batch, write_report
+from edgecls.training.seeding import derive_seed
+from edgecls.training.setup import Setup, prepare
+from edgecls.training.stopping import StopRequest
 from edgecls_runtime.classifier import scores_from_logits
 from edgecls_runtime.errors import TrainingError
 
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from edgecls.data import Dataset
-    from edgecls.loading import Batch
-    from edgecls.run_folder import RunFolder
-    from edgecls.training_config import TrainingConfig
+    from edgecls.training.config import TrainingConfig
+    from edgecls.training.loading import Batch
+    from edgecls.training.run_folder import RunFolder
 
 __all__ = ["TrainingResult", "train"]
 

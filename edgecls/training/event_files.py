@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgecls.progress import Progress
+from edgecls.training.progress import Progress
 from edgecls_runtime.errors import MissingDependencyError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from edgecls.augmentation import PRESETS, Augmentation, mixer, picture_transform
+from edgecls.training.augmentation import PRESETS, Augmentation, mixer, picture_transform
 from edgecls_runtime.preprocess import Preprocess, decode, load
 
 SMALL = Preprocess(resize_size=18, crop_size=(16, 14))

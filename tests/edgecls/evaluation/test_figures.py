@@ -10,8 +10,8 @@ from PIL import Image
 pytest.importorskip("torchmetrics", reason="metrics need the training packages")
 
 from edgecls.data import Sample
-from edgecls.evaluation import Evaluation, evaluate
-from edgecls.predictor import Predictor
+from edgecls.evaluation.figures import Evaluation, evaluate
+from edgecls.evaluation.predictor import Predictor
 from edgecls_runtime import Preprocess
 from edgecls_runtime.errors import DataError
 

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="checkpoints need the training packa
 
 from edgecls import checkpoint, models  # noqa: E402 - after the skip
 from edgecls.checkpoint import Checkpoint  # noqa: E402
-from edgecls.predictor import open_predictor, predictor_from_module  # noqa: E402
+from edgecls.evaluation.predictor import open_predictor, predictor_from_module  # noqa: E402
 from edgecls_runtime import Classifier, Preprocess  # noqa: E402
 from edgecls_runtime.classifier import scores_from_logits  # noqa: E402
 from edgecls_runtime.errors import CheckpointError, ModelError, ProviderError  # noqa: E402

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from edgecls import checkpoint, models, transfer
+from edgecls import checkpoint, models
 from edgecls.checkpoint import Checkpoint
+from edgecls.training import transfer
 from edgecls_runtime.errors import CheckpointError, ModelError
 from edgecls_runtime.preprocess import Preprocess
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from edgecls.stopping import StopRequest
+from edgecls.training.stopping import StopRequest
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("torchmetrics", reason="metrics need the training packages")
 
-from edgecls.metrics import (
+from edgecls.evaluation.metrics import (
     ClassMetrics,
     best_thresholds,
     confusion_matrix,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from edgecls.augmentation import PRESETS, Augmentation
 from edgecls.data import LabelsFrom, Task  # noqa: TC001 - from_document resolves the annotations
-from edgecls.optimization import OptimizerName, ScheduleName  # noqa: TC001
+from edgecls.training.augmentation import PRESETS, Augmentation
+from edgecls.training.optimization import OptimizerName, ScheduleName  # noqa: TC001
 from edgecls_runtime.preprocess import Preprocess  # noqa: TC001
 
 __all__ = ["DEFAULT_LR", "DEFAULT_WEIGHT_DECAY", "Normalization", "TrainingConfig"]

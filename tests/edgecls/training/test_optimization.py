@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgecls.optimization import lr_factor, make_ema, make_optimizer, make_schedule
+from edgecls.training.optimization import lr_factor, make_ema, make_optimizer, make_schedule
 
 
 def network() -> nn.Module:

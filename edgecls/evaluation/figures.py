@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecls.metrics import (
+from edgecls.evaluation.metrics import (
     ClassMetrics,
     confusion_matrix,
     multilabel_metrics,
     per_class_metrics,
     single_label_metrics,
 )
-from edgecls.predictions import Predictions, predict
+from edgecls.evaluation.predictions import Predictions, predict
 from edgecls_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgecls.data import Sample, Task, Unreadable
-    from edgecls.predictor import Predictor
+    from edgecls.evaluation.predictor import Predictor
 
 __all__ = ["FORMAT", "Evaluation", "Mistake", "evaluate"]
 
@@ -69,7 +69,7 @@ class Evaluation:
         model: its name.
         provider: what ran it, in the engine's own words.
         tta: views a picture.
-        metrics: in percent, by name (`edgecls.metrics`).
+        metrics: in percent, by name (`edgecls.evaluation.metrics`).
         per_class: in the order of the model's labels.
         confusion: int64 [C, C], the row is the true class; None with several labels a picture.
         mistakes: the most confident ones first, 25 at most.
@@ -165,7 +165,7 @@ def evaluate(
     Args:
         predictor: the model.
         samples: pictures whose targets are indices of the predictor's labels.
-        batch_size: as for `edgecls.predictions.predict_scores`, like all that follow.
+        batch_size: as for `edgecls.evaluation.predictions.predict_scores`, like all that follow.
         workers: threads that decode.
         tta: views of each picture.
         strict: stop at the first picture that cannot be read, instead of leaving it out.

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgecls.distributed import Process, joined
+from edgecls.training.distributed import Process, joined
 from edgecls_runtime.errors import ProviderError, TrainingError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecls.views import MAX_VIEWS, check_views, load_views
+from edgecls.evaluation.views import MAX_VIEWS, check_views, load_views
 from edgecls_runtime import Preprocess
 from edgecls_runtime.errors import DataError
 from edgecls_runtime.preprocess import load
