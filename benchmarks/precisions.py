@@ -2,7 +2,7 @@
 
 DIR holds the weights of MobileNetV2, labelled ImageNet photos and photos to calibrate on. MobileNetV2 has trained
 weights, so its accuracy means something; the other architectures are measured with random weights, for size and speed
-alone. The files of one architecture run in turn, picture by picture, in one process.
+alone. The files of one architecture take turns with a tenth of the photos each.
 Writes benchmarks/results/precisions.json and precisions.md; benchmarks/write_tables.py puts the table into the README.
 """
 
@@ -109,9 +109,9 @@ def table(document: dict[str, Any]) -> str:
     }
     lines += [
         "",
-        f"{items[0]['images']} ImageNet photos; {'; '.join(sorted(about))}. MobileNetV2 with trained weights, the",
-        "others with random ones. The CPU provider computes fp16 in float32 and has no fast kernels for the symmetric",
-        "integers that `tensorrt` wants: those files are for GPUs.",
+        f"{items[0]['images']} ImageNet photos; {'; '.join(sorted(about))}.",
+        "MobileNetV2 with trained weights, the others with random ones. The CPU provider computes fp16 in float32 and has",
+        "no fast kernels for the symmetric integers that `tensorrt` wants: those files are for GPUs.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import time
 from dataclasses import asdict, dataclass, field
@@ -134,6 +135,8 @@ def train(
                 "Choose a smaller --batch-size, or cut each batch up with --accumulate.",
             ) from error
         except RuntimeError as error:
+            if config.deterministic and "deterministic implementation" in str(error):
+                raise TrainingError(str(error).partition(".")[0], "Leave out --deterministic.") from error
             dead = loader_death(error)
             if dead is None:
                 raise
@@ -398,6 +401,8 @@ def _measure(logits: NDArray[np.float32], dataset: Dataset) -> tuple[dict[str, f
 def _determinism(wanted: bool) -> Iterator[None]:
     """Let torch refuse whatever varies from run to run."""
     before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
     try:
         torch.use_deterministic_algorithms(wanted or before)
         yield

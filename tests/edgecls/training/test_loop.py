@@ -448,6 +448,16 @@ def test_out_of_memory_is_said_in_a_line(colours: Draw, tmp_path: Path, monkeypa
     assert "--accumulate" in caught.value.remedy
 
 
+def test_what_cannot_be_deterministic_is_said(colours: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("upsample_backward does not have a deterministic implementation, but you set it. And more")
+
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", refuse)
+    with pytest.raises(TrainingError, match="upsample_backward does not have a deterministic") as caught:
+        train(config_for(colours(), deterministic=True), RunFolder(tmp_path / "run"))
+    assert "--deterministic" in caught.value.remedy
+
+
 def test_the_process_is_left_as_it_was(colours: Draw, tmp_path: Path) -> None:
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     result: TrainingResult = train(config_for(colours(), epochs=1, deterministic=True), RunFolder(tmp_path / "run"))
