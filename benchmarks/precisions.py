@@ -110,8 +110,8 @@ def table(document: dict[str, Any]) -> str:
     lines += [
         "",
         f"{items[0]['images']} ImageNet photos; {'; '.join(sorted(about))}.",
-        "MobileNetV2 with trained weights, the others with random ones. The CPU provider computes fp16 in float32 and has",
-        "no fast kernels for the symmetric integers that `tensorrt` wants: those files are for GPUs.",
+        "MobileNetV2 with trained weights, the others with random ones. The CPU provider computes fp16 in float32, and",
+        "has no fast kernels for the symmetric integers that `tensorrt` wants: those files are for GPUs.",
     ]
     return "\n".join(lines) + "\n"
 
