@@ -132,6 +132,8 @@ def train(ctx: click.Context, /, data: str | None, output: Path | None, resume: 
         config = _config(str(data), options)
         run = RunFolder(output or Path("runs") / config.arch)
     result = run_training(config, run, resume=resume is not None, progress=make_progress(run, config))
+    if result.rank > 0:  # the first process speaks for all
+        ctx.exit(0 if result.stopped_by is None else 128 + result.stopped_by)
     if result.stopped_by is not None:
         click.echo(f"stopped by {result.stopped_by.name} after {result.epochs} whole epochs", err=True)
         click.echo(f"go on with: edgecls train --resume {run.path}", err=True)

@@ -60,12 +60,14 @@ class TrainingResult:
         best_epoch: whose checkpoint is the best, counted from 1; None if no epoch was finished.
         metrics: of that epoch.
         stopped_by: the signal that ended it early; None if it came to its end.
+        rank: of the process that this was returned in; all of them return it.
     """
 
     epochs: int
     best_epoch: int | None
     metrics: dict[str, Any]
     stopped_by: signal.Signals | None = None
+    rank: int = 0
 
 
 @dataclass
@@ -318,7 +320,7 @@ class _Training:
     def _result(self, stopped_by: signal.Signals | None) -> TrainingResult:
         state = self.state
         found = {} if state.best_epoch is None else state.history[state.best_epoch - 1]
-        return TrainingResult(state.epoch, state.best_epoch, found, stopped_by)
+        return TrainingResult(state.epoch, state.best_epoch, found, stopped_by, self.here.rank)
 
     def _is_frozen(self) -> bool:
         config = self.config

@@ -482,7 +482,8 @@ import torch
 torch.set_num_threads(1)
 from edgecls.training.run_folder import RunFolder
 from edgecls.training.loop import train
-train(RunFolder(sys.argv[1]).config(), RunFolder(sys.argv[2]))
+result = train(RunFolder(sys.argv[1]).config(), RunFolder(sys.argv[2]))
+print(f"rank {result.rank}")
 """
     script = tmp_path / "program.py"
     script.write_text(program)
@@ -495,6 +496,7 @@ train(RunFolder(sys.argv[1]).config(), RunFolder(sys.argv[2]))
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
+    assert sorted(done.stdout.decode().split()) == ["0", "1", "rank", "rank"]
     curves = [
         [json.loads(line) for line in (run.path / "metrics.jsonl").read_text("utf-8").splitlines()]
         for run in (alone, together)
