@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
-_GOES_WITH_RESUME = {"resume", "device", "workers"}
+_GOES_WITH_RESUME = {"device", "workers"}  # of the machine: neither changes what is learnt
 
 
 class _Channels(click.ParamType[Any]):
@@ -120,12 +121,15 @@ def train(ctx: click.Context, /, data: str | None, output: Path | None, resume: 
 
         from .training_progress import make_progress
     if resume is not None:
-        for name in ctx.params:
-            given = ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
-            if given and name not in _GOES_WITH_RESUME:
+        changes = {}
+        for name, value in {"output": output, **options}.items():
+            if ctx.get_parameter_source(name) != click.core.ParameterSource.COMMANDLINE:
+                continue
+            if name not in _GOES_WITH_RESUME:
                 raise click.UsageError(f"--{name.replace('_', '-')}: --resume goes on as RUN was told; leave it out.")
+            changes[name] = value
         run = RunFolder(resume)
-        config = run.config()
+        config = replace(run.config(), **changes)
     else:
         if options["workers"] is None:
             options["workers"] = min(8, usable_cpus())
@@ -142,8 +146,6 @@ def train(ctx: click.Context, /, data: str | None, output: Path | None, resume: 
 
 
 def _config(data: str, options: dict[str, Any]) -> TrainingConfig:
-    from dataclasses import replace
-
     from edgecls.training.augmentation import PRESETS
     from edgecls.training.config import DEFAULT_LR, DEFAULT_WEIGHT_DECAY, TrainingConfig
 

@@ -149,6 +149,23 @@ def test_weights_of_another_architecture_are_refused(
     assert not (tmp_path / "second").exists()
 
 
+def test_the_machine_may_change_when_a_training_goes_on(
+    in_process: Run, refused: Refused, colours: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgecls.training import loop
+
+    done = in_process("train", colours(), *QUICK, "--epochs", 1, "--output", "run")
+    assert done.returncode == 0, done.stderr
+    asked: list[int] = []
+    monkeypatch.setattr(loop, "prepare", lambda config, *_, **__: asked.append(config.workers) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        in_process("train", "--resume", "run", "--workers", 3, "--device", "cpu")
+    assert asked == [3]
+    refused(in_process("train", "--resume", "run", "--device", "mps"), "device mps", "cpu")
+    for option in (["--output", "other"], ["--epochs", 5], ["--no-flip"]):
+        assert in_process("train", "--resume", "run", *option).returncode == 2
+
+
 def test_tensorboard_is_asked_for_before_anything_else(in_process: Run, refused: Refused, colours: Draw) -> None:
     try:
         import tensorboard  # noqa: F401
