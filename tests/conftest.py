@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,11 @@ def pytest_configure() -> None:
     for name in filter(None, os.environ.get("EDGECLS_REQUIRE", "").split(",")):
         if not (REAL_DATA.is_dir() if name == "real_data" else importlib.util.find_spec(name)):
             raise pytest.UsageError(f"EDGECLS_REQUIRE names {name}, which is not here")
+
+
+def pytest_unconfigure() -> None:
+    """End a process that has nothing left to do and does not end: red, with what it waits for, instead of silent."""
+    faulthandler.dump_traceback_later(120, exit=True, file=sys.__stderr__)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import time
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -174,6 +176,27 @@ def load_batches(
         ImageError: a picture is unreadable, or is no longer there.
         TrainingError: a loader process died.
     """
+    loading = _load_batches(pictures, batches, workers, pin_memory)
+    _unfinished.add(loading)
+    return loading
+
+
+_unfinished: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_unfinished() -> None:
+    """End the loader processes of what is left, an epoch whose error holds it, say: at exit Python waits for them.
+
+    It would first send a SIGTERM, which they ignore.
+    """
+    for loading in list(_unfinished):
+        loading.close()
+
+
+def _load_batches(
+    pictures: Pictures, batches: EpochBatches | Sequence[list[Key]], workers: int, pin_memory: bool
+) -> Generator[Batch, None, None]:
     loader: DataLoader[Any] = DataLoader(
         pictures,
         batch_sampler=batches,

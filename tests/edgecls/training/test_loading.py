@@ -4,6 +4,8 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -122,6 +124,24 @@ def test_an_epoch_that_is_left_early_leaves_no_process(pictures):
     assert len(multiprocessing.active_children()) == 2
     loaded.close()
     assert multiprocessing.active_children() == []
+
+
+def test_a_program_that_ends_within_an_epoch_ends():
+    """As one does whose error keeps the generator: Python would wait for processes that ignore its SIGTERM."""
+    program = """
+import torch
+from edgecls.training.loading import load_batches
+
+class Blank(torch.utils.data.Dataset):
+    def __getitem__(self, key):
+        return torch.zeros(3), torch.zeros(2), 0.0
+
+loaded = load_batches(Blank(), [[number] for number in range(100)], workers=2)
+next(loaded)
+print("begun")
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("begun\n", 0), done.stderr
 
 
 @pytest.mark.parametrize("workers", [0, 2])
