@@ -9,6 +9,7 @@ import click
 
 from edgecls_runtime.errors import ImageError, OutputError
 
+from .bars import Steps
 from .options import labels_option, preprocess_option, training_packages
 from .pictures import find_pictures
 from .precisions import asked_precisions, evaluation_pictures, make_precision, precision_options
@@ -92,25 +93,30 @@ def export(
         click.echo(f"note: {assumption}", err=True)
     labels = loaded.labels if labels is None else labels
     measured = evaluation_pictures(options, labels, "multilabel" if loaded.activation == "sigmoid" else "single")
-    reports = export_all(
-        loaded.build(),
-        [(target, make_precision(name, options, measured)) for target, name in zip(targets, precisions, strict=True)],
-        ModelCard(
-            labels=labels,
-            preprocess=loaded.preprocess if preprocess is None else preprocess,
-            arch=loaded.arch,
-            source=Source(weights=loaded.weights, sha256=checkpoint.state_dict_sha256(loaded.state_dict)),
-            activation=loaded.activation,
-            thresholds=loaded.thresholds,
-            metrics=loaded.metrics,
-        ),
-        batch_size=batch_size,
-        opset=opset,
-        images=images,
-        image_set=str(parity_images),
-        force=force,
-        progress=lambda step: click.echo(f"{step} ...", err=True),
-    )
+    with Steps() as steps:
+        reports = export_all(
+            loaded.build(),
+            [
+                (target, make_precision(name, options, measured))
+                for target, name in zip(targets, precisions, strict=True)
+            ],
+            ModelCard(
+                labels=labels,
+                preprocess=loaded.preprocess if preprocess is None else preprocess,
+                arch=loaded.arch,
+                source=Source(weights=loaded.weights, sha256=checkpoint.state_dict_sha256(loaded.state_dict)),
+                activation=loaded.activation,
+                thresholds=loaded.thresholds,
+                metrics=loaded.metrics,
+            ),
+            batch_size=batch_size,
+            opset=opset,
+            images=images,
+            image_set=str(parity_images),
+            force=force,
+            progress=steps.begin,
+            counted=steps.count,
+        )
     for report in reports:
         click.echo(report)
     if len(reports) > 1:

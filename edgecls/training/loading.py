@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import signal
 import time
 import weakref
@@ -186,9 +187,9 @@ _unfinished: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
 
 @atexit.register
 def _close_unfinished() -> None:
-    """End the loader processes of what is left, an epoch whose error holds it, say: at exit Python waits for them.
+    """End the loader processes of an epoch that was left half way and is still referred to.
 
-    It would first send a SIGTERM, which they ignore.
+    At exit Python sends its processes a SIGTERM, which these ignore, and then waits for them.
     """
     for loading in list(_unfinished):
         loading.close()
@@ -206,8 +207,10 @@ def _load_batches(
         collate_fn=_collate,
         worker_init_fn=_begin_worker,
     )
+    with _signals_blocked():  # a process inherits that; it would obey what comes before it begins
+        loading: Any = iter(loader)
     try:
-        for batch in loader:
+        for batch in loading:
             if isinstance(batch, EdgeclsError):
                 raise batch
             yield batch
@@ -216,6 +219,10 @@ def _load_batches(
         if dead is None:
             raise
         raise dead from error
+    finally:
+        # torch does so once nothing refers to the iterator, but an error's traceback does for as long as it lives.
+        if workers:
+            loading._shutdown_workers()  # there is no public way
 
 
 def loader_death(error: RuntimeError) -> TrainingError | None:
@@ -236,6 +243,19 @@ def _collate(items: list[tuple[Tensor, Tensor, float] | EdgeclsError]) -> Batch 
         loaded.append(item)
     pictures, targets, seconds = zip(*loaded, strict=True)
     return torch.stack(pictures), torch.stack(targets), sum(seconds)
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back, where the system can."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker(_: int) -> None:

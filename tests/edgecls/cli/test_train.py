@@ -71,7 +71,7 @@ def test_a_signal_saves_and_the_training_goes_on(
         time.sleep(0.05)
     os.killpg(process.pid, number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + number, stderr
     assert f"stopped by {number.name} after 0 whole epochs" in stderr
     assert "edgecls train --resume run" in stderr
     assert "Traceback" not in stderr
