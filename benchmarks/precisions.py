@@ -37,13 +37,20 @@ ARCHS = {"mobilenet_v2": 300, "mobilenet_v3_large": 64, "alexnet": 64, "vgg16": 
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--only", multiple=True, type=click.Choice(list(ARCHS)))
 @click.option("--threads", default=2, show_default=True)
-def main(data: Path, only: tuple[str, ...], threads: int) -> None:
+@click.option(
+    "--files",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the exported files there; those that are there already are measured as they are.",
+)
+def main(data: Path, only: tuple[str, ...], threads: int, files: Path | None) -> None:
     target = RESULTS / "precisions.json"
     known = json.loads(target.read_text("utf-8"))["archs"] if target.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) if files is None else files
+        kept.mkdir(exist_ok=True)
         for arch, calibration in ARCHS.items():
             if not only or arch in only:
-                known[arch] = measure(arch, calibration, data.resolve(), Path(folder), threads)
+                known[arch] = measure(arch, calibration, data.resolve(), kept, threads)
     document = {"schema": "edgecls.precisions/1", "archs": {arch: known[arch] for arch in ARCHS if arch in known}}
     target.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
     target.with_suffix(".md").write_text(table(document), "utf-8")
@@ -60,6 +67,8 @@ def measure(arch: str, calibration: int, data: Path, folder: Path, threads: int)
             options += ["--calibration", str(data / "imagenette" / "train"), "--calibration-images", str(calibration)]
         weights = str(data / WEIGHTS) if trained else "none"
         target = folder / f"{arch}-{name}.onnx"
+        if target.exists():
+            continue
         command = [EDGECLS, "export", arch, "--weights", weights, *options, "--output", str(target)]
         if trained:
             command += ["--parity-images", str(photos)]

@@ -63,14 +63,15 @@ def start_from(
         start = weights.resolve(arch, "none", labels=labels, preprocess=preprocess)
         resized = _resized(start.preprocess, image_size)
         model = models.build(arch, num_classes=len(labels), image_size=resized.crop_size[0], seed=seed)
-        return Start(model, resized, "random", (f"weights: random (seed {seed})",))
+        return Start(model, resized, "random", (*_size_note(resized, image_size), f"weights: random (seed {seed})"))
     start = weights.resolve(arch, named, preprocess=preprocess, unnamed=True, progress=progress)
     resized = _resized(start.preprocess, image_size)
+    assumptions = (*start.assumptions, *_size_note(resized, image_size))
     if start.labels == labels:
-        notes = (*start.assumptions, f"weights: {start.weights}, with its head for these {len(labels)} labels")
+        notes = (*assumptions, f"weights: {start.weights}, with its head for these {len(labels)} labels")
         return Start(start.build(), resized, start.weights, notes)
     # The labels assumed for a bare state dict go with the head that is about to be replaced.
-    notes = tuple(item for item in start.assumptions if not item.startswith("labels:"))
+    notes = tuple(item for item in assumptions if not item.startswith("labels:"))
     size = start.preprocess.crop_size[0]
     model = models.build(arch, num_classes=len(labels), image_size=size, seed=seed)
     new = models.head_tensors(arch, image_size=size)
@@ -83,6 +84,12 @@ def _resized(preprocess: Preprocess, image_size: int | None) -> Preprocess:
     if image_size is None:
         return preprocess
     return preprocess.replace(resize_size=round(image_size * 256 / 224), crop_size=(image_size, image_size))
+
+
+def _size_note(resized: Preprocess, image_size: int | None) -> tuple[str, ...]:
+    if image_size is None:
+        return ()
+    return (f"image size {image_size}: resize shorter side to {resized.resize_size}, crop {image_size}x{image_size}",)
 
 
 def head_of(arch: str, *, image_size: int | None = None) -> str:

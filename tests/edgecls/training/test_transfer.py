@@ -179,3 +179,10 @@ def test_dropout_and_batch_norm_are_adjusted_where_given():
     assert values(model) == ({0.0}, {0.01})
     transfer.adjust_layers(model, batchnorm_momentum=0.3)
     assert values(model) == ({0.0}, {0.3})
+
+
+@pytest.mark.parametrize("size", [None, 64])
+def test_another_size_is_said(size):
+    start = transfer.start_from("mobilenet_v3_small", "none", ("cat", "dog"), image_size=size)
+    said = [note for note in start.notes if note.startswith("image size")]
+    assert said == ([] if size is None else ["image size 64: resize shorter side to 73, crop 64x64"])
