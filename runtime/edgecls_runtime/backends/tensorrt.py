@@ -354,6 +354,12 @@ def _load(modules: list[Any], plan: Plan, cuda: Cuda, cache: str | os.PathLike[s
                 raise error
             refusals.append(error.cause.removeprefix(f"{plan.path}: "))
             continue
+        is_rtx = hasattr(trt, "CudaGraphStrategy")
+        if cache is not None and not is_rtx:
+            raise ProviderError(
+                f"{plan.path}: TensorRT compiles nothing when it loads an engine: nothing to keep in {cache}",
+                "Leave out --engine-cache: it is for TensorRT-RTX, and for ONNX files.",
+            )
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         return _Loaded(
             path=plan.path,
@@ -364,7 +370,7 @@ def _load(modules: list[Any], plan: Plan, cuda: Cuda, cache: str | os.PathLike[s
             engine=engine,
             input=_only(plan, trt, engine, names, trt.TensorIOMode.INPUT, "input"),
             output=_only(plan, trt, engine, names, trt.TensorIOMode.OUTPUT, "output"),
-            cache=_Cache(plan, trt, cache) if hasattr(trt, "CudaGraphStrategy") else None,
+            cache=_Cache(plan, trt, cache) if is_rtx else None,
         )
     raise ModelError(
         f"{plan.path}: {'; '.join(refusals)}", f"The plan is damaged, or of another version or GPU. {plan.rebuild}"
