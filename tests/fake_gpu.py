@@ -452,16 +452,22 @@ def write_engine(
     **plan: Any,
 ) -> Path:
     """Write a plan that the stand-in runs, and its sidecar (``sidecar`` replaces fields of it)."""
+    head = json.dumps({"profile": profile, **plan}).encode()
+    path.write_bytes(MAGIC + flavour.encode() + b" " + head + b"\n" + onnx.read_bytes())
+    write_sidecar(path, onnx, flavour=flavour, profile=profile, **(sidecar or {}))
+    return path
+
+
+def write_sidecar(path: Path, onnx: Path, *, profile: tuple[int, int, int], **replaced: Any) -> None:
+    """Write the sidecar of a plan."""
     import hashlib
 
     from edgecls_runtime import manifest
     from edgecls_runtime.engine_file import BatchProfile, EngineSidecar, sidecar_path
     from edgecls_runtime.preflight import this_platform
 
-    head = json.dumps({"profile": profile, **plan}).encode()
-    path.write_bytes(MAGIC + flavour.encode() + b" " + head + b"\n" + onnx.read_bytes())
     fields: dict[str, Any] = {
-        "flavour": flavour,
+        "flavour": "tensorrt",
         "version": "10.13.3.9",
         "compute_capabilities": ("8.9",),
         "gpu": None,
@@ -477,5 +483,4 @@ def write_engine(
         "rebuild": "edgecls export tiny.onnx --tensorrt",
         "manifest": manifest.read(onnx),
     }
-    sidecar_path(path).write_text(EngineSidecar(**(fields | (sidecar or {}))).to_json(), "utf-8")
-    return path
+    sidecar_path(path).write_text(EngineSidecar(**(fields | replaced)).to_json(), "utf-8")
