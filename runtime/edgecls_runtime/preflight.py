@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from edgecls_runtime.backends.cuda import Gpu
     from edgecls_runtime.engine_file import EngineSidecar
 
-__all__ = ["Plan", "check_gpu", "check_platform", "check_version", "import_flavours", "read_plan", "this_platform"]
+__all__ = [
+    "Plan",
+    "check_gpu",
+    "check_platform",
+    "check_version",
+    "check_whole",
+    "import_flavours",
+    "read_plan",
+    "this_platform",
+]
 
 FLAVOURS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 """Import package -> distribution, which is also the name of the extra."""
@@ -98,6 +107,19 @@ def read_plan(path: str | os.PathLike[str], *, trust: bool = False) -> Plan:
                 f"Copy it again with its sidecar, or build it again: {sidecar.rebuild}",
             )
     return Plan(path=where, data=data, sha256=digest, sidecar=sidecar, is_vouched_for=vouched, assumptions=assumptions)
+
+
+def check_whole(plan: Plan) -> None:
+    """Refuse a plan that was built without its weights.
+
+    Raises:
+        ModelError: says so.
+    """
+    if plan.has_option("strip_plan"):
+        raise ModelError(
+            f"{plan.path}: holds no weights (it was built with --strip-plan)",
+            "Put them in (TensorRT's refitter does), or build it again without --strip-plan.",
+        )
 
 
 def check_platform(plan: Plan) -> None:

@@ -10,7 +10,15 @@ from fake_gpu import write_engine
 
 from edgecls_runtime import ManifestError, ModelError, ProviderError
 from edgecls_runtime.backends.cuda import Gpu
-from edgecls_runtime.preflight import Plan, check_gpu, check_platform, check_version, read_plan, this_platform
+from edgecls_runtime.preflight import (
+    Plan,
+    check_gpu,
+    check_platform,
+    check_version,
+    check_whole,
+    read_plan,
+    this_platform,
+)
 
 REBUILD = "\nBuild it again for this machine: edgecls export tiny.onnx --tensorrt"
 
@@ -60,6 +68,12 @@ def test_what_cannot_be_read(plan_of: Any, tmp_path: Path) -> None:
     ):
         read_plan(path)
     assert read_plan(path, trust=True).sidecar is None
+
+
+def test_a_plan_without_weights(plan_of: Any) -> None:
+    check_whole(plan_of(options={"strip_plan": "false"}))
+    with pytest.raises(ModelError, match="holds no weights"):
+        check_whole(plan_of(options={"strip_plan": "true"}))
 
 
 def test_another_system(plan_of: Any) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import threading
 import weakref
-from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from edgecls_runtime import preflight
 from edgecls_runtime.backends.cuda import Cuda
+from edgecls_runtime.backends.tensorrt_log import log_of
 from edgecls_runtime.engine_file import BatchProfile
 from edgecls_runtime.errors import EdgeclsError, ModelError, ProviderError
 from edgecls_runtime.onnx_file import TensorInfo
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edgecls_runtime.backends.tensorrt_log import TensorRtLog
     from edgecls_runtime.preflight import Plan
 
 __all__ = ["TensorRtBackend"]
@@ -61,6 +62,7 @@ class TensorRtBackend:
             ProviderError: it was built for another GPU, system or version; or there is no GPU, or no room on it.
             MissingDependencyError: the package that built it, or NVIDIA's bindings, are not installed.
         """
+        preflight.check_whole(plan)
         preflight.check_platform(plan)
         modules = preflight.import_flavours(plan)
         for module in modules:
@@ -145,7 +147,7 @@ class _Loaded:
     cache: _Cache | None
     engine: Any
     runtime: Any  # goes after the engine that it loaded
-    messages: _Messages
+    messages: TensorRtLog
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def open_context(self) -> Any:
@@ -310,40 +312,15 @@ class _Cache:
             part.write_bytes(self._kept)
 
 
-class _Messages:
-    """TensorRT's log: to `logging`, and its errors kept to be quoted."""
-
-    def __init__(self, trt: Any) -> None:
-        severity = trt.ILogger.Severity
-        # An error reaches the caller as an exception that quotes it.
-        levels = {severity.WARNING: logging.WARNING}
-        errors: deque[str] = deque(maxlen=20)
-
-        class Log(trt.ILogger):  # type: ignore[misc]
-            def __init__(self) -> None:
-                trt.ILogger.__init__(self)
-
-            def log(self, severity_of: Any, text: str) -> None:
-                if severity_of in (severity.ERROR, severity.INTERNAL_ERROR):
-                    errors.append(" ".join(text.split()))
-                _log.log(levels.get(severity_of, logging.DEBUG), "%s: %s", trt.__name__, text)
-
-        self.log = Log()
-        self._errors = errors
-
-    def take(self) -> str:
-        """Return the first error since the last call: what went wrong, where the rest says who noticed."""
-        errors = list(self._errors)
-        self._errors.clear()
-        return errors[0] if errors else "TensorRT gave no reason"
-
-
 def _load(modules: list[Any], plan: Plan, cuda: Cuda, cache: str | os.PathLike[str] | None) -> _Loaded:
     """Deserialize a plan with the package that takes it, and look at what goes in and out."""
     refusals = []
     for trt in modules:
-        messages = _Messages(trt)
-        runtime = trt.Runtime(messages.log)
+        messages = log_of(trt)
+        try:
+            runtime = trt.Runtime(messages.logger)
+        except TypeError as error:  # what the bindings make of a null pointer
+            raise _failure(plan.path, f"{trt.__name__} {trt.__version__} cannot begin", messages, cuda) from error
         # A version-compatible plan brings its own runtime along, as code for this processor. The bytes are those that
         # were built, or the user trusts them.
         runtime.engine_host_code_allowed = plan.has_option("version_compatible") or not plan.is_vouched_for
@@ -377,7 +354,7 @@ def _load(modules: list[Any], plan: Plan, cuda: Cuda, cache: str | os.PathLike[s
     )
 
 
-def _failure(path: str, what: str, messages: _Messages, cuda: Cuda) -> EdgeclsError:
+def _failure(path: str, what: str, messages: TensorRtLog, cuda: Cuda) -> EdgeclsError:
     """Return the error for what TensorRT refused, with its own reason."""
     reason = messages.take()
     if "outofmemory" in reason.lower().replace(" ", ""):
