@@ -70,6 +70,16 @@ def test_a_batch_outside_of_the_profile_never_reaches_the_engine(
     assert gpu.ran == ran
 
 
+def test_what_fills_a_batch_is_black(gpu: FakeGpu, models: Path, tmp_path: Path) -> None:
+    path = write_engine(tmp_path / "tiny.engine", models / "tiny.onnx", profile=(4, 4, 8))
+    with Classifier.load(path) as model:
+        model.run(pictures(4))
+        model.run(pictures(1))
+        sent = max(gpu.pinned.values(), key=len).view(np.float32).reshape(-1, 3, 32, 32)
+        np.testing.assert_array_equal(sent[:1], pictures(1))
+        assert not sent[1:].any()
+
+
 def test_an_engine_of_a_fixed_graph(gpu: FakeGpu, models: Path, tmp_path: Path) -> None:
     path = write_engine(tmp_path / "fixed4.engine", models / "fixed4.onnx", profile=(4, 4, 4), batch=4)
     with Classifier.load(path) as model:

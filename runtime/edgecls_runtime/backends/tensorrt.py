@@ -191,8 +191,6 @@ class _Lane:
 
     def run(self, batch: NDArray[np.generic], logits: NDArray[np.float32], *, at_least: int) -> None:
         count = max(len(batch), at_least)
-        if count > self._capacity:
-            self._grow(count)
         if count != self._count:
             self._set_batch(count)
         pictures, found = self._on_host
@@ -223,8 +221,6 @@ class _Lane:
 
     def _grow(self, count: int) -> None:
         """Replace the buffers by larger ones."""
-        self._drop_graph()  # it holds the old addresses
-        self._count = 0
         self._free_buffers()
         for info in (self._loaded.input, self._loaded.output):
             shape, dtype = (count, *_axes(info)), np.dtype(info.dtype)
@@ -243,9 +239,11 @@ class _Lane:
             self._cuda.free_pinned(self._on_host.pop())
 
     def _set_batch(self, count: int) -> None:
-        # A graph is bound to the state that its context had: changing that makes the graph's behaviour undefined.
+        # A graph is bound to addresses and to its context's state: what it does is undefined once they change.
         self._drop_graph()
         self._runs = 0
+        if count > self._capacity:
+            self._grow(count)
         if not self._context.set_input_shape(self._loaded.input.name, (count, *_axes(self._loaded.input))):
             raise self._loaded.failure(f"a batch of {count} is refused")
         self._count = count
@@ -319,8 +317,8 @@ def _load(modules: list[Any], plan: Plan, cuda: Cuda, cache: str | os.PathLike[s
         messages = log_of(trt)
         try:
             runtime = trt.Runtime(messages.logger)
-        except TypeError as error:  # what the bindings make of a null pointer
-            raise _failure(plan.path, f"{trt.__name__} {trt.__version__} cannot begin", messages, cuda) from error
+        except TypeError as null:  # what the bindings make of a null pointer
+            raise _failure(plan.path, f"{trt.__name__} {trt.__version__} cannot begin", messages, cuda) from null
         # A version-compatible plan brings its own runtime along, as code for this processor. The bytes are those that
         # were built, or the user trusts them.
         runtime.engine_host_code_allowed = plan.has_option("version_compatible") or not plan.is_vouched_for
