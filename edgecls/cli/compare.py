@@ -45,8 +45,8 @@ def compare(
     images = unlabelled_pictures(data, labels_from=labels_from)
     targets = None
     if images is None:
-        where = None if is_engine(models[0]) else provider
-        with Classifier.load(models[0], provider=where, trust=trust) as first:
+        of_engine = is_engine(models[0])
+        with Classifier.load(models[0], provider=None if of_engine else provider, trust=trust and of_engine) as first:
             labels = first.labels
         named = None if class_map is None else read_class_map(class_map, labels)
         found = find_evaluation_data(data, labels, labels_from=labels_from, class_map=named)

@@ -147,9 +147,10 @@ def compare_files(
     is_mixed = len({is_engine(path) for path in paths}) > 1
 
     def load_model(path: str | os.PathLike[str]) -> Classifier:
-        chosen = (None, None, None) if is_mixed and is_engine(path) else (provider, threads, engine_cache)
-        where, limit, cache = chosen
-        return Classifier.load(path, provider=where, threads=limit, trust=trust, engine_cache=cache)
+        if is_mixed and is_engine(path):
+            return Classifier.load(path, trust=trust)
+        mine = trust and not is_mixed
+        return Classifier.load(path, provider=provider, threads=threads, trust=mine, engine_cache=engine_cache)
 
     models = []
     for path in paths:

@@ -127,6 +127,8 @@ class Classifier:
             plan = read_plan(path, trust=trust)
             manifest = plan.sidecar.manifest if plan.sidecar else None
         else:
+            if trust:
+                raise ModelError(f"{where}: is no TensorRT engine, and brings no code to trust", "Leave out --trust.")
             header = onnx_file.read_header(path)
             text = header.metadata.get(manifests.MANIFEST_KEY)
             manifest = None if text is None else manifests.Manifest.from_json(text, where=f"{where}: manifest")

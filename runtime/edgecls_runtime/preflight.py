@@ -103,8 +103,8 @@ def read_plan(path: str | os.PathLike[str], *, trust: bool = False) -> Plan:
         if difference is not None and not trust:
             raise ModelError(
                 f"{where}: is not the plan that was built: {difference}",
-                "A plan is executable code: a changed one is refused, unless you know why it changed: --trust\n"
-                f"Copy it again with its sidecar, or build it again: {sidecar.rebuild}",
+                f"Copy it again with its sidecar, or build it again: {sidecar.rebuild}; a plan is executable code, and "
+                "a changed one runs only with --trust, for those who know why it changed.",
             )
     return Plan(path=where, data=data, sha256=digest, sidecar=sidecar, is_vouched_for=vouched, assumptions=assumptions)
 
@@ -158,8 +158,8 @@ def import_flavours(plan: Plan) -> list[ModuleType]:
     here = "".join(f"; {module.__name__} {module.__version__} is, and cannot run it" for module in others)
     raise MissingDependencyError(
         f"{plan.path}: was built by {flavour} {version}, which cannot be imported here ({found[0]}){here}",
-        f"Install it: pip install 'edgecls[{FLAVOURS[flavour]}]' '{FLAVOURS[flavour]}=={_exact(version)}.*'\n"
-        f"Or {plan.rebuild[0].lower()}{plan.rebuild[1:]}",
+        f"Install it: pip install 'edgecls[{FLAVOURS[flavour]}]' '{FLAVOURS[flavour]}=={_exact(version)}.*'; or build "
+        f"another engine: {plan.sidecar.rebuild}",
     )
 
 
@@ -189,7 +189,7 @@ def check_version(plan: Plan, found: str) -> None:
     rule = " (version-compatible: runs with that version and later ones, of the next major at most)"
     raise ProviderError(
         f"{plan.path}: was built by {flavour} {version}{rule if compatible else ''}, and {found} is installed",
-        f"{plan.rebuild}\nOr install what built it: pip install '{FLAVOURS[flavour]}=={_exact(version)}.*'",
+        f"{plan.rebuild}; or install what built it: pip install '{FLAVOURS[flavour]}=={_exact(version)}.*'",
     )
 
 

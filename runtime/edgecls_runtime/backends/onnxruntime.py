@@ -148,7 +148,7 @@ def _load_error(where: str, provider: str, error: Exception) -> ModelError | Pro
     if provider != "cpu" and any(word in reason for word in ("CUDA", "TensorRT", "fallback")):
         remedy = "Check the GPU driver and its CUDA libraries with: edgecls doctor"
         if provider == "tensorrt":
-            remedy += "\nTensorRT itself comes with: pip install 'edgecls[tensorrt]'  (ONNX Runtime wants TensorRT 10)"
+            remedy += "; TensorRT itself comes with: pip install 'edgecls[tensorrt]'  (ONNX Runtime wants TensorRT 10)"
         return ProviderError(f"provider {provider}: {reason}", remedy)
     return ModelError(
         f"{where}: onnxruntime cannot load it: {reason}",

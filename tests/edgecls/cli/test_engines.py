@@ -80,7 +80,9 @@ def test_a_changed_engine_is_refused_unless_it_is_trusted(
 ) -> None:
     engine.write_bytes(engine.read_bytes().replace(b'"profile"', b'"profil\\u0065"'))
     assert run("infer", "--engine", engine, photo) == 1
-    assert "is not the plan that was built" in capsys.readouterr().err
+    complaint = capsys.readouterr().err
+    assert "is not the plan that was built" in complaint
+    assert len(complaint.splitlines()) == 2
     assert run("infer", "--engine", engine, photo, "--trust") == 0
 
 
@@ -94,6 +96,11 @@ def test_a_machine_without_a_gpu_gets_two_lines(
     complaint = capsys.readouterr().err
     assert complaint.startswith("error: provider tensorrt: there is no NVIDIA GPU or no driver for it here")
     assert len(complaint.splitlines()) == 2
+
+
+def test_trust_is_for_engines(models: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("infer", "--engine", models / "tiny.onnx", photo, "--trust") == 1
+    assert "is no TensorRT engine, and brings no code to trust" in capsys.readouterr().err
 
 
 def test_trust_and_cache_are_not_for_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
