@@ -395,5 +395,8 @@ def test_warnings_of_tensorrt_are_logged(gpu: FakeGpu, engine: Path, caplog: pyt
     backend = TensorRtBackend(read_plan(engine))
     gpu.contexts[0]._engine.complain("WARNING", "built on another model of GPU")
     gpu.contexts[0]._engine.complain("INFO", "chatter")
+    gpu.contexts[0]._engine.complain(
+        "WARNING", "The logger passed in differs from one already registered for a builder"
+    )
     backend.close()
     assert [record.getMessage() for record in caplog.records] == ["tensorrt: built on another model of GPU"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,4 +160,5 @@ def _load_error(where: str, provider: str, error: Exception) -> ModelError | Pro
 def _first_line(error: Exception) -> str:
     """Return what an ONNX Runtime exception says, without its `[ONNXRuntimeError] : 7 : INVALID_PROTOBUF :` head."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return text.rsplit(" : ", 1)[-1]
+    # Some begin with the place in its source: /onnxruntime_src/.../file.cc:729 void function(arguments) What it is.
+    return re.sub(r"^\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z])", "", text.rsplit(" : ", 1)[-1])

@@ -12,6 +12,9 @@ __all__ = ["TensorRtLog", "log_of"]
 
 _log = logging.getLogger(__name__)
 
+_ANOTHER_LOGGER = "differs from one already registered"
+"""What TensorRT says to whoever shares the process with another user of it: nothing to do about that here."""
+
 
 class TensorRtLog:
     """The one log of a package in this process.
@@ -32,7 +35,8 @@ class TensorRtLog:
                 if kind in (severity.ERROR, severity.INTERNAL_ERROR):
                     errors.append((threading.get_ident(), " ".join(text.split())))
                 # An error reaches the caller in an exception, which quotes it.
-                level = logging.WARNING if kind == severity.WARNING else logging.DEBUG
+                is_warning = kind == severity.WARNING and _ANOTHER_LOGGER not in text
+                level = logging.WARNING if is_warning else logging.DEBUG
                 _log.log(level, "%s: %s", trt.__name__, text)
 
         self.logger = Logger()

@@ -147,6 +147,29 @@ def test_onnx_files_on_tensorrt_are_strict(
     assert "provider tensorrt: onnxruntime" in capsys.readouterr().err
 
 
+def test_a_wheel_without_tensorrts_libraries(
+    models: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What onnxruntime-gpu 1.31 raises there, word for word."""
+    said = (
+        "/onnxruntime_src/onnxruntime/python/onnxruntime_pybind_state.cc:729 void onnxruntime::python::"
+        "RegisterTensorRTPluginsAsCustomOps(PySessionOptions&, const onnxruntime::ProviderOptions&) Please install "
+        "TensorRT libraries as mentioned in the GPU requirements page.\n"
+    )
+
+    def session(*_: Any, **__: Any) -> Any:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert run("infer", "--engine", models / "tiny.onnx", photo, "--provider", "tensorrt") == 1
+    cause, remedy = capsys.readouterr().err.splitlines()
+    assert cause.startswith("error: provider tensorrt: Please install TensorRT libraries as mentioned")
+    assert "pip install 'edgecls[tensorrt]'" in remedy
+
+
 def test_tensorrts_provider_is_told_what_the_file_computes_in(models: Path, tmp_path: Path) -> None:
     import dataclasses
 
