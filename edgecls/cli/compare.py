@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 from .bars import picture_bar
-from .options import provider_option, threads_option
+from .options import engine_options, provider_option, threads_option
 
 __all__ = ["compare"]
 
@@ -22,6 +22,7 @@ __all__ = ["compare"]
 @click.option("--max-drop", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Points it may lose.")
 @provider_option
 @threads_option
+@engine_options
 @click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def compare(
     models: tuple[str, ...],
@@ -29,19 +30,23 @@ def compare(
     labels_from: Literal["folder", "name"],
     class_map: str | None,
     max_drop: float,
-    provider: str,
+    provider: str | None,
     threads: int | None,
+    trust: bool,
+    engine_cache: str | None,
     output_format: str,
 ) -> None:
     """Hold files of one model against the first of them, and say which suits this machine."""
     from edgecls.evaluation.comparison import compare_files
     from edgecls.evaluation.data import find_evaluation_data, read_class_map, unlabelled_pictures
     from edgecls_runtime.classifier import Classifier
+    from edgecls_runtime.engine_file import is_engine
 
     images = unlabelled_pictures(data, labels_from=labels_from)
     targets = None
     if images is None:
-        with Classifier.load(models[0], provider=provider) as first:
+        of_engine = is_engine(models[0])
+        with Classifier.load(models[0], provider=None if of_engine else provider, trust=trust and of_engine) as first:
             labels = first.labels
         named = None if class_map is None else read_class_map(class_map, labels)
         found = find_evaluation_data(data, labels, labels_from=labels_from, class_map=named)
@@ -55,6 +60,8 @@ def compare(
             targets=targets,
             provider=provider,
             threads=threads,
+            trust=trust,
+            engine_cache=engine_cache,
             max_drop=max_drop,
             progress=advance,
         )

@@ -14,7 +14,14 @@ from click.core import ParameterSource
 from edgecls_runtime.errors import DataError, OutputError
 
 from .bars import picture_bar
-from .options import labels_option, preprocess_option, provider_option, threads_option, training_packages
+from .options import (
+    engine_options,
+    labels_option,
+    preprocess_option,
+    provider_option,
+    threads_option,
+    training_packages,
+)
 
 if TYPE_CHECKING:
     from edgecls.devices import Device
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 _FOR_CHECKPOINTS = ("device",)
-_FOR_ARTIFACTS = ("provider", "threads", "labels", "preprocess")
+_FOR_ARTIFACTS = ("provider", "threads", "labels", "preprocess", "trust", "engine_cache")
 _WRITTEN = ("evaluation.json", "confusion_matrix.png", "worst_mistakes.png")
 
 
@@ -56,6 +63,7 @@ _WRITTEN = ("evaluation.json", "confusion_matrix.png", "worst_mistakes.png")
 @threads_option
 @labels_option
 @preprocess_option
+@engine_options
 @click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.option("--predictions", type=click.Path(path_type=Path), metavar="FILE.csv", help="Write every answer there.")
 @click.option(
@@ -79,10 +87,12 @@ def evaluate(
     batch_size: int,
     workers: int | None,
     device: Device,
-    provider: str,
+    provider: str | None,
     threads: int | None,
     labels: tuple[str, ...] | None,
     preprocess: Preprocess | None,
+    trust: bool,
+    engine_cache: str | None,
     output_format: str,
     predictions: Path | None,
     output: Path | None,
@@ -112,7 +122,15 @@ def evaluate(
     opened = (
         open_predictor(model, device=device)
         if is_checkpoint
-        else open_predictor(model, provider=provider, threads=threads, labels=labels, preprocess=preprocess)
+        else open_predictor(
+            model,
+            provider=provider,
+            threads=threads,
+            labels=labels,
+            preprocess=preprocess,
+            trust=trust,
+            engine_cache=engine_cache,
+        )
     )
     with contextlib.ExitStack() as stack:
         if is_checkpoint or unlabelled is None:
@@ -172,7 +190,7 @@ def _refuse_options(ctx: click.Context, model: str, *, is_checkpoint: bool) -> N
     for name in _FOR_ARTIFACTS if is_checkpoint else _FOR_CHECKPOINTS:
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(
-                f"--{name} is for exported models, and {model} is a checkpoint."
+                f"--{name.replace('_', '-')} is for exported models, and {model} is a checkpoint."
                 if is_checkpoint
                 else f"--{name} is for checkpoints (.pt, .pth), and {model} is none; it has --provider."
             )

@@ -13,7 +13,7 @@ import click
 
 from edgecls_runtime.errors import ImageError
 
-from .options import labels_option, preprocess_option, provider_option, threads_option
+from .options import engine_options, labels_option, preprocess_option, provider_option, threads_option
 from .pictures import STDIN, find_pictures
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ __all__ = ["infer"]
 
 
 @click.command()
-@click.option("--engine", required=True, metavar="MODEL", help="The model file.")
+@click.option("--engine", required=True, metavar="MODEL", help="The model file: ONNX, or a TensorRT engine.")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Classes a picture, at most.")
 @click.option(
@@ -41,6 +41,7 @@ __all__ = ["infer"]
 @threads_option
 @labels_option
 @preprocess_option
+@engine_options
 @click.option("--max-pixels", type=click.IntRange(min=1), help="Refuse larger pictures.  [default: 89478485]")
 @click.pass_context
 def infer(
@@ -49,10 +50,12 @@ def infer(
     images: tuple[str, ...],
     top_k: int,
     output_format: str,
-    provider: str,
+    provider: str | None,
     threads: int | None,
     labels: tuple[str, ...] | None,
     preprocess: Preprocess | None,
+    trust: bool,
+    engine_cache: str | None,
     max_pixels: int | None,
 ) -> None:
     """Name what is in pictures.
@@ -88,6 +91,8 @@ def infer(
         labels=labels,
         preprocess=preprocess,
         max_pixels=max_pixels,
+        trust=trust,
+        engine_cache=engine_cache,
     ) as classifier:
         for path in pictures.paths:
             record = _record(classifier, path, top_k)

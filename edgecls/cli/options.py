@@ -5,18 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from edgecls_runtime.errors import ManifestError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from edgecls_runtime.preprocess import Preprocess
 
-__all__ = ["labels_option", "preprocess_option", "provider_option", "threads_option", "training_packages"]
+__all__ = [
+    "engine_options",
+    "labels_option",
+    "preprocess_option",
+    "provider_option",
+    "threads_option",
+    "training_packages",
+]
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 # Resize sizes of torchvision's two generations of ImageNet weights; all else is `Preprocess`'s default.
 _PRESETS = {"imagenet": 256, "imagenet-232": 232}
@@ -76,11 +85,28 @@ preprocess_option = click.option(
     help="What turns a picture into the input: resize, crop, mean, std, ...",
 )
 provider_option = click.option(
-    "--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to run, strictly."
+    "--provider",
+    type=click.Choice(["cpu", "cuda", "tensorrt"]),
+    help="Where to run, strictly.  [default: cpu; tensorrt for an engine]",
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads of one run.  [default: one a physical core]"
 )
+
+
+def engine_options(command: _Command) -> _Command:
+    """Add what TensorRT alone asks for: ``trust`` and ``engine_cache``."""
+    command = click.option(
+        "--engine-cache",
+        type=click.Path(),
+        metavar="DIR",
+        help="For provider tensorrt: keep there what it compiles for this GPU.",
+    )(command)
+    return click.option(
+        "--trust",
+        is_flag=True,
+        help="Run an engine, which is executable code, without a sidecar that vouches for it.",
+    )(command)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import json
 
 import click
 
-from .options import provider_option, threads_option
+from .options import engine_options, provider_option, threads_option
 
 __all__ = ["verify"]
 
@@ -16,16 +16,19 @@ __all__ = ["verify"]
 @click.argument("model")
 @provider_option
 @threads_option
+@engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
-def verify(model: str, provider: str, threads: int | None, as_json: bool) -> None:
+def verify(
+    model: str, provider: str | None, threads: int | None, trust: bool, engine_cache: str | None, as_json: bool
+) -> None:
     """Prove that this machine computes the model as it was exported.
 
-    Checks the graph's digest, the labels and preprocess, this machine's resize, and the golden outputs that PyTorch
-    gave at export; needs no torch. The exit status is 1 if any check fails.
+    Checks the digest of the graph or engine, the labels and preprocess, this machine's resize, and the golden outputs
+    that PyTorch gave at export; needs no torch. The exit status is 1 if any check fails.
     """
     from edgecls_runtime import golden
 
-    result = golden.verify(model, provider=provider, threads=threads)
+    result = golden.verify(model, provider=provider, threads=threads, trust=trust, engine_cache=engine_cache)
     if as_json:
         click.echo(json.dumps({"passed": bool(result), **dataclasses.asdict(result)}, indent=2))
     else:

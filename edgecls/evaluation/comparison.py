@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecls_runtime.classifier import Classifier
+from edgecls_runtime.engine_file import is_engine
 from edgecls_runtime.errors import DataError, ModelError
 from edgecls_runtime.preprocess import load
 
@@ -25,6 +27,7 @@ __all__ = ["Comparison", "Row", "compare_files"]
 
 _WARMUP = 5
 _TURNS = 10
+_ON_GPU = ("CUDA", "TensorRT", "Tensorrt")
 _SAME_SPEED = 0.05
 """Latencies this close cannot be told apart on a machine that does other things, too; then the smaller file wins."""
 
@@ -112,8 +115,10 @@ def compare_files(
     *,
     origin: str,
     targets: Sequence[int] | None = None,
-    provider: str = "cpu",
+    provider: str | None = None,
     threads: int | None = None,
+    trust: bool = False,
+    engine_cache: str | os.PathLike[str] | None = None,
     max_drop: float = 1.0,
     progress: Callable[[int], object] | None = None,
 ) -> Comparison:
@@ -124,8 +129,10 @@ def compare_files(
         images: the pictures.
         origin: which pictures, in words.
         targets: the index of each one's class; None where they have no labels.
-        provider: ``cpu`` or ``cuda``.
-        threads: of one run; None leaves it to the engine.
+        provider: that runs them, as in `Classifier.load`; of ONNX files and engines together, the ONNX files.
+        threads: of one run, likewise; None leaves it to the engine.
+        trust: as in `Classifier.load`.
+        engine_cache: likewise.
         max_drop: percentage points that a recommended file may lose.
         progress: called with the number of pictures done since the last call.
 
@@ -137,7 +144,18 @@ def compare_files(
     """
     if not images:
         raise DataError(f"{origin}: holds no pictures", "Name a folder that has some.")
-    models = [_look(path, provider, threads) for path in paths]
+    is_mixed = len({is_engine(path) for path in paths}) > 1
+
+    def load_model(path: str | os.PathLike[str]) -> Classifier:
+        if is_mixed and is_engine(path):
+            return Classifier.load(path, trust=trust)
+        mine = trust and not is_mixed
+        return Classifier.load(path, provider=provider, threads=threads, trust=mine, engine_cache=engine_cache)
+
+    models = []
+    for path in paths:
+        with load_model(path) as model:
+            models.append(model)  # closed: for what it says about itself
     for model in models[1:]:
         for what in ("labels", "activation"):
             if getattr(model, what) != getattr(models[0], what):
@@ -145,8 +163,8 @@ def compare_files(
                     f"{model.path}: has other {what} than {models[0].path}",
                     "Compare files of one and the same model.",
                 )
-    logits, seconds = _run_in_turn(paths, images, provider, threads, progress)
-    ran_on = models[0].provider
+    logits, seconds = _run_in_turn(paths, images, load_model, progress)
+    ran_on = ", ".join(dict.fromkeys(model.provider for model in models))
     correct = None if targets is None else np.asarray(targets)
     largest = float(np.abs(logits[0]).max()) or 1.0
     rows = []
@@ -174,32 +192,28 @@ def compare_files(
     )
 
 
-def _look(path: str | os.PathLike[str], provider: str, threads: int | None) -> Classifier:
-    """Return a file's classifier, closed: for what it says about itself."""
-    with Classifier.load(path, provider=provider, threads=threads) as classifier:
-        return classifier
-
-
 def _run_in_turn(
     paths: Sequence[str | os.PathLike[str]],
     images: Sequence[ImageSource],
-    provider: str,
-    threads: int | None,
+    load_model: Callable[[str | os.PathLike[str]], Classifier],
     progress: Callable[[int], object] | None,
 ) -> tuple[list[NDArray[np.float32]], list[list[float]]]:
     """Return each file's logits, float32 [N, C], and its seconds for each picture.
 
-    The files take turns with a share of the pictures, and only one is open at a time: ONNX Runtime's threads spin
-    between runs, and those of one session would take the cores from the next (four times slower was measured).
+    The files take turns with a share of the pictures, and only one is open on the CPU at a time: ONNX Runtime's threads
+    spin between runs, and those of one session would take the cores from the next (four times slower was measured).
+    On a GPU they stay open: nothing spins, and TensorRT may compile for minutes when a file is opened.
     """
     logits: list[list[NDArray[np.float32]]] = [[] for _ in paths]
     seconds: list[list[float]] = [[] for _ in paths]
     size = -(-len(images) // _TURNS)
-    for turn, start in enumerate(range(0, len(images), size)):
-        share = images[start : start + size]
-        order = range(len(paths)) if turn % 2 else reversed(range(len(paths)))
-        for index in order:
-            with Classifier.load(paths[index], provider=provider, threads=threads) as model:
+    with contextlib.ExitStack() as on_gpu:
+        kept: dict[int, Classifier] = {}
+        for turn, start in enumerate(range(0, len(images), size)):
+            share = images[start : start + size]
+            order = range(len(paths)) if turn % 2 else reversed(range(len(paths)))
+            for index in order:
+                model = kept.get(index) or on_gpu.enter_context(load_model(paths[index]))
                 batches = [load(image, model.preprocess)[None] for image in share]
                 for _ in range(_WARMUP):
                     model.run(batches[0])
@@ -208,8 +222,12 @@ def _run_in_turn(
                     (found,) = model.run(batch)
                     seconds[index].append(time.perf_counter() - started)
                     logits[index].append(found)
-        if progress is not None:
-            progress(len(share))
+                if any(name in model.provider for name in _ON_GPU):
+                    kept[index] = model
+                else:
+                    model.close()
+            if progress is not None:
+                progress(len(share))
     return [np.stack(found) for found in logits], seconds
 
 

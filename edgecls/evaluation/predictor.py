@@ -76,20 +76,24 @@ def open_predictor(
     path: str | os.PathLike[str],
     *,
     device: Device = "cpu",
-    provider: str = "cpu",
+    provider: str | None = None,
     threads: int | None = None,
     labels: Sequence[str] | None = None,
     preprocess: Preprocess | None = None,
+    trust: bool = False,
+    engine_cache: str | os.PathLike[str] | None = None,
 ) -> Iterator[Predictor]:
     """Open a checkpoint (``.pt``, ``.pth``) in PyTorch, anything else in the engine that a device would use.
 
     Args:
         path: of the file.
         device: for a checkpoint; ``auto`` takes CUDA, else MPS, else the CPU.
-        provider: for an artifact: ``cpu`` or ``cuda``.
+        provider: for an artifact: ``cpu``, ``cuda`` or ``tensorrt``; None as in `Classifier.load`.
         threads: for an artifact: of one run; None leaves it to the engine.
         labels: for an artifact that is not edgecls's own.
         preprocess: likewise.
+        trust: for a TensorRT engine, as in `Classifier.load`.
+        engine_cache: for TensorRT, likewise.
 
     Raises:
         ModelError: the file cannot be used.
@@ -101,7 +105,13 @@ def open_predictor(
         if device != "cpu":
             raise ValueError(f"device {device!r} is for checkpoints; an artifact has a provider")
         with Classifier.load(
-            path, provider=provider, threads=threads, labels=labels, preprocess=preprocess
+            path,
+            provider=provider,
+            threads=threads,
+            labels=labels,
+            preprocess=preprocess,
+            trust=trust,
+            engine_cache=engine_cache,
         ) as classifier:
             yield Predictor(
                 name=os.fspath(path),
@@ -113,8 +123,10 @@ def open_predictor(
                 provider=f"{classifier.provider} ({classifier.engine})",
             )
         return
-    if provider != "cpu" or threads is not None or labels is not None or preprocess is not None:
-        raise ValueError("provider, threads, labels and preprocess are for artifacts, not for checkpoints")
+    if trust or any(value is not None for value in (provider, threads, labels, preprocess, engine_cache)):
+        raise ValueError(
+            "provider, threads, labels, preprocess, trust and engine_cache are for artifacts, not for checkpoints"
+        )
     import torch
 
     from edgecls import checkpoint

@@ -13,6 +13,7 @@ import numpy as np
 from edgecls_runtime import manifest as manifests
 from edgecls_runtime import onnx_file
 from edgecls_runtime.backends import Backend, open_backend
+from edgecls_runtime.engine_file import is_engine
 from edgecls_runtime.errors import ManifestError, ModelError
 from edgecls_runtime.preprocess import MAX_PIXELS, ImageSource, Preprocess, load
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgecls_runtime.manifest import Manifest
+    from edgecls_runtime.onnx_file import TensorInfo
 
 __all__ = ["Classifier", "Prediction", "scores_from_logits"]
 
@@ -88,22 +90,28 @@ class Classifier:
         cls,
         path: str | os.PathLike[str],
         *,
-        provider: str = "cpu",
+        provider: str | None = None,
         threads: int | None = None,
         labels: Sequence[str] | None = None,
         preprocess: Preprocess | None = None,
         max_pixels: int = MAX_PIXELS,
+        trust: bool = False,
+        engine_cache: str | os.PathLike[str] | None = None,
     ) -> Classifier:
-        """Load an ONNX file.
+        """Load an ONNX file, or a TensorRT engine with the sidecar beside it.
 
         Args:
             path: of the file. A file of edgecls's own says everything; a foreign one leaves labels and preprocess
                 to the arguments, and what is not given is assumed, logged, and listed in ``assumptions``.
-            provider: ``cpu`` or ``cuda``; what was asked for, or an error.
+            provider: ``cpu``, ``cuda`` or ``tensorrt``; what was asked for, or an error. None for the CPU, and for
+                TensorRT with an engine, which runs nowhere else.
             threads: for one run; None leaves it to the engine.
             labels: for a foreign file.
             preprocess: for a foreign file.
             max_pixels: larger pictures are refused.
+            trust: run an engine without a sidecar, or one that its sidecar does not vouch for. It is executable code
+                with the rights of this process.
+            engine_cache: folder where TensorRT keeps what it compiled for this GPU.
 
         Raises:
             ModelError: the file cannot be used, or is not a picture classifier.
@@ -112,14 +120,27 @@ class Classifier:
             MissingDependencyError: the engine's package is not installed.
         """
         where = os.fspath(path)
-        header = onnx_file.read_header(path)
-        text = header.metadata.get(manifests.MANIFEST_KEY)
-        manifest = None if text is None else manifests.Manifest.from_json(text, where=f"{where}: manifest")
+        plan = header = None
+        if is_engine(path):
+            from edgecls_runtime.preflight import read_plan
+
+            plan = read_plan(path, trust=trust)
+            manifest = plan.sidecar.manifest if plan.sidecar else None
+        else:
+            if trust:
+                raise ModelError(f"{where}: is no TensorRT engine, and brings no code to trust", "Leave out --trust.")
+            header = onnx_file.read_header(path)
+            text = header.metadata.get(manifests.MANIFEST_KEY)
+            manifest = None if text is None else manifests.Manifest.from_json(text, where=f"{where}: manifest")
         if manifest and (labels is not None or preprocess is not None):
             raise ModelError(f"{where}: carries its own labels and preprocess", "Leave out --labels and --preprocess.")
-        _check_is_classifier(where, header)
-        backend = open_backend(path, provider=provider, threads=threads)
+        if header:
+            _check_is_classifier(where, header.inputs, header.outputs)  # before the engine spends time on it
+        backend = open_backend(path, provider=provider, threads=threads, plan=plan, engine_cache=engine_cache)
+        if not header:
+            _check_is_classifier(where, (backend.input,), (backend.output,))
         classes = _classes(where, backend)
+        assumptions = list(plan.assumptions) if plan else []
         if manifest:
             _check_manifest(where, manifest, backend, classes)
             return cls(
@@ -129,10 +150,10 @@ class Classifier:
                 labels=manifest.labels,
                 preprocess=manifest.preprocess,
                 activation=manifest.activation,
+                assumptions=_logged(where, assumptions),
                 max_pixels=max_pixels,
             )
 
-        assumptions = []
         if labels is None:
             labels = [f"class {index}" for index in range(classes)]
             assumptions.append(f"no labels given for {classes} classes: they go by their index")
@@ -150,14 +171,13 @@ class Classifier:
                 f"{where}: the preprocess crops to {preprocess.crop_size}, the model takes {size} (height, width)",
                 "Give the preprocess that the model was trained with.",
             )
-        activation = "identity" if header.last_op in ("Softmax", "Sigmoid") else "softmax"
+        last_op = header.last_op if header else ""
+        activation = "identity" if last_op in ("Softmax", "Sigmoid") else "softmax"
         assumptions.append(
-            f"the graph ends in its own {header.last_op}: its outputs are the scores"
+            f"the graph ends in its own {last_op}: its outputs are the scores"
             if activation == "identity"
             else "one label a picture: softmax over the outputs"
         )
-        for assumption in assumptions:
-            _log.warning("%s: %s", where, assumption)
         return cls(
             backend,
             path=where,
@@ -165,7 +185,7 @@ class Classifier:
             labels=tuple(labels),
             preprocess=preprocess,
             activation=activation,
-            assumptions=tuple(assumptions),
+            assumptions=_logged(where, assumptions),
             max_pixels=max_pixels,
         )
 
@@ -292,16 +312,22 @@ def scores_from_logits(logits: NDArray[np.float32], activation: str) -> NDArray[
     return np.asarray(powers / powers.sum(-1, keepdims=True), np.float32)
 
 
-def _check_is_classifier(where: str, header: onnx_file.OnnxHeader) -> None:
-    """Refuse what the file itself shows not to be a picture classifier, before the engine spends time on it."""
-    for kind, tensors in (("input", header.inputs), ("output", header.outputs)):
+def _logged(where: str, assumptions: list[str]) -> tuple[str, ...]:
+    for assumption in assumptions:
+        _log.warning("%s: %s", where, assumption)
+    return tuple(assumptions)
+
+
+def _check_is_classifier(where: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> None:
+    """Refuse what shows by its inputs and outputs not to be a picture classifier."""
+    for kind, tensors in (("input", inputs), ("output", outputs)):
         if len(tensors) != 1:
             names = ", ".join(tensor.name for tensor in tensors) or "none"
             raise ModelError(
                 f"{where}: is not a picture classifier: {len(tensors)} {kind}s ({names})",
                 f"Give a model with one {kind}: a picture in, logits out.",
             )
-    info = header.inputs[0]
+    info = inputs[0]
     if info.dtype not in ("float32", "float16"):
         raise ModelError(
             f"{where}: takes {info}, not normalized float pictures",
@@ -354,5 +380,7 @@ def _check_manifest(where: str, manifest: Manifest, backend: Backend, classes: i
             f"{where}: manifest: crop_size {manifest.preprocess.crop_size}, the model takes {size}", remedy
         )
     batch = (backend.input.shape or (None,))[0]
+    if is_engine(where) and manifest.batch_size is None:
+        return  # an engine's profile may fix what the graph leaves free
     if manifest.batch_size != (batch if isinstance(batch, int) else None):
         raise ManifestError(f"{where}: manifest: batch_size {manifest.batch_size}, the model takes {batch}", remedy)

@@ -133,7 +133,8 @@ def read(path: str | os.PathLike[str]) -> EngineSidecar:
     except FileNotFoundError as error:
         raise ModelError(
             f"{beside}: is missing, and without it nobody knows what {path} is",
-            "Copy it from where the engine was built, or build again: edgecls export MODEL.onnx --tensorrt",
+            "Copy it from where the engine was built, or build again: edgecls export MODEL.onnx --tensorrt; "
+            "an engine of another maker that you trust runs with --trust (and --labels, --preprocess).",
         ) from error
     except OSError as error:
         raise ModelError(f"{beside}: cannot be read: {error.strerror or error}", "Check the path.") from error

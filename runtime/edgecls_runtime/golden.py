@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecls_runtime.classifier import Classifier
+from edgecls_runtime.engine_file import is_engine
 from edgecls_runtime.errors import ManifestError, VerificationError
 from edgecls_runtime.manifest import Golden, Manifest
 from edgecls_runtime.onnx_file import graph_sha256
+from edgecls_runtime.preflight import read_plan
 from edgecls_runtime.preprocess import Preprocess, decode, normalize, resize_and_crop
 from edgecls_runtime.tolerance import TOLERANCES
 
@@ -99,18 +101,28 @@ def golden_from_reference(
     )
 
 
-def verify(path: str | os.PathLike[str], *, provider: str = "cpu", threads: int | None = None) -> Verification:
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    provider: str | None = None,
+    threads: int | None = None,
+    trust: bool = False,
+    engine_cache: str | os.PathLike[str] | None = None,
+) -> Verification:
     """Check a model on this machine against what its manifest recorded at export.
 
-    Four things: the graph is the one that was proven; labels and preprocess are those; this machine's resize
-    makes the same pixels; its engine computes the recorded logits within the tolerance of the model's precision.
+    Four things: the graph is the one that was proven (of an engine: the plan is the one that was built); labels and
+    preprocess are those; this machine's resize makes the same pixels; its engine computes the recorded logits within
+    the tolerance of the model's precision.
 
     Raises:
         ModelError: the model cannot be loaded.
         ManifestError: it carries no manifest, or no golden outputs.
         ProviderError: the provider is not there.
     """
-    with Classifier.load(path, provider=provider, threads=threads) as classifier:
+    with Classifier.load(
+        path, provider=provider, threads=threads, trust=trust, engine_cache=engine_cache
+    ) as classifier:
         manifest = classifier.manifest
         if manifest is None or manifest.golden is None:
             raise ManifestError(
@@ -121,7 +133,7 @@ def verify(path: str | os.PathLike[str], *, provider: str = "cpu", threads: int 
         pixels = [_pixels(number, manifest.preprocess) for number in range(len(golden.pixels_sha256))]
         logits = classifier.run(np.stack([normalize(picture, manifest.preprocess) for picture in pixels]))
         checks = (
-            _compare_digests("graph", [graph_sha256(path)], [manifest.graph_sha256], "nodes and weights"),
+            _compare_origin(path, manifest),
             _compare_digests(
                 "contract", [manifest.contract_sha256()], [golden.contract_sha256], "labels, activation and preprocess"
             ),
@@ -147,6 +159,15 @@ def _pixels(number: int, preprocess: Preprocess) -> NDArray[np.uint8]:
 
 def _sha256(pixels: NDArray[np.uint8]) -> str:
     return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def _compare_origin(path: str | os.PathLike[str], manifest: Manifest) -> Check:
+    """Hold the file against what was proven: the graph, or the plan that was built from it."""
+    if not is_engine(path):
+        return _compare_digests("graph", [graph_sha256(path)], [manifest.graph_sha256], "nodes and weights")
+    plan = read_plan(path, trust=True)
+    expected = plan.sidecar.plan_sha256 if plan.sidecar else ""
+    return _compare_digests("plan", [plan.sha256], [expected], "the plan's bytes")
 
 
 def _compare_digests(name: str, found: list[str], expected: list[str], what: str) -> Check:

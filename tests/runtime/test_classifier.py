@@ -212,7 +212,7 @@ def test_a_provider_that_falls_back_is_an_error(models: Path, monkeypatch: pytes
     monkeypatch.setattr(
         onnxruntime,
         "InferenceSession",
-        lambda path, options, providers: real(path, providers=["CPUExecutionProvider"]),
+        lambda path, options, providers, **_: real(path, providers=["CPUExecutionProvider"]),
     )
     with pytest.raises(ProviderError, match="asked for CUDAExecutionProvider, got CPUExecutionProvider"):
         Classifier.load(models / "tiny.onnx", provider="cuda")

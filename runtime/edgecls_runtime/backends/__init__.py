@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from edgecls_runtime.engine_file import is_engine
 from edgecls_runtime.errors import ProviderError
 
 if TYPE_CHECKING:
@@ -13,10 +14,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgecls_runtime.onnx_file import TensorInfo
+    from edgecls_runtime.preflight import Plan
 
-__all__ = ["PROVIDERS", "Backend", "open_backend"]
+__all__ = ["PROVIDERS", "Backend", "default_provider", "open_backend"]
 
-PROVIDERS = ("cpu", "cuda")
+PROVIDERS = ("cpu", "cuda", "tensorrt")
 """Where a model can run, each strictly: what was asked for, or a `ProviderError`."""
 
 
@@ -44,21 +46,63 @@ class Backend(Protocol):
         ...
 
 
-def open_backend(path: str | os.PathLike[str], *, provider: str = "cpu", threads: int | None = None) -> Backend:
+def default_provider(path: str | os.PathLike[str]) -> str:
+    """Return where a file runs if nobody says: an engine on TensorRT, all else on the CPU."""
+    return "tensorrt" if is_engine(path) else "cpu"
+
+
+def open_backend(
+    path: str | os.PathLike[str],
+    *,
+    provider: str | None = None,
+    threads: int | None = None,
+    plan: Plan | None = None,
+    engine_cache: str | os.PathLike[str] | None = None,
+) -> Backend:
     """Load a model into the engine that serves a provider.
 
     Args:
-        path: of an ONNX file.
-        provider: one of `PROVIDERS`.
+        path: of an ONNX file, or of a TensorRT engine.
+        provider: one of `PROVIDERS`; None for `default_provider`.
         threads: for one run; None leaves it to the engine, which takes one a physical core.
+        plan: the engine's, as `edgecls_runtime.preflight.read_plan` let it pass; None reads it.
+        engine_cache: folder where TensorRT keeps what it compiled for this GPU from an ONNX file, and TensorRT-RTX
+            also from an engine; it is executable code, as engines are. None keeps nothing.
 
     Raises:
         ModelError: the engine cannot load the model.
-        ProviderError: the provider is unknown, or not there.
+        ProviderError: the provider is unknown, not there, or cannot run such a file.
         MissingDependencyError: its package is not installed.
     """
+    provider = default_provider(path) if provider is None else provider
     if provider not in PROVIDERS:
         raise ProviderError(f"provider {provider!r}: is unknown", f"Choose one of: {', '.join(PROVIDERS)}")
+    if engine_cache is not None and provider != "tensorrt":
+        raise ProviderError(
+            f"provider {provider}: compiles nothing to keep in {engine_cache}", "Leave out --engine-cache."
+        )
+    if is_engine(path):
+        return _open_engine(path, provider, threads, plan, engine_cache)
     from edgecls_runtime.backends.onnxruntime import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(path, provider=provider, threads=threads)
+    return OnnxRuntimeBackend(path, provider=provider, threads=threads, engine_cache=engine_cache)
+
+
+def _open_engine(
+    path: str | os.PathLike[str],
+    provider: str,
+    threads: int | None,
+    plan: Plan | None,
+    engine_cache: str | os.PathLike[str] | None,
+) -> Backend:
+    if provider != "tensorrt":
+        raise ProviderError(
+            f"provider {provider}: cannot run {path}, which is a TensorRT engine",
+            "Leave out --provider, or give the ONNX file that the engine was built from.",
+        )
+    if threads is not None:
+        raise ProviderError(f"{path}: is a TensorRT engine, which has no CPU threads to choose", "Leave out --threads.")
+    from edgecls_runtime.backends.tensorrt import TensorRtBackend
+    from edgecls_runtime.preflight import read_plan
+
+    return TensorRtBackend(plan or read_plan(path), cache=engine_cache)

@@ -1,8 +1,10 @@
-"""ONNX Runtime, on its CPU and CUDA providers."""
+"""ONNX Runtime, on its CPU, CUDA and TensorRT providers."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxRuntimeBackend", "import_onnxruntime"]
 
-_PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
-    "cpu": ("CPUExecutionProvider", {}),
+_PROVIDERS: dict[str, dict[str, dict[str, str]]] = {
+    "cpu": {"CPUExecutionProvider": {}},
     # TF32 rounds the inputs of float32 products to 10 bits of mantissa and is on by default: FP32 parity fails with it.
-    "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
+    "cuda": {"CUDAExecutionProvider": {"use_tf32": "0"}},
+    # Whichever the wheel has.
+    "tensorrt": {"TensorrtExecutionProvider": {}, "NvTensorRTRTXExecutionProvider": {}},
 }
 _DTYPES = {
     "tensor(float)": "float32",
@@ -48,26 +52,38 @@ def import_onnxruntime() -> Any:
 class OnnxRuntimeBackend:
     """A model in an ONNX Runtime session (see `edgecls_runtime.backends.Backend`)."""
 
-    def __init__(self, path: str | os.PathLike[str], *, provider: str, threads: int | None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        provider: str,
+        threads: int | None,
+        engine_cache: str | os.PathLike[str] | None = None,
+    ) -> None:
         onnxruntime = import_onnxruntime()
         where = os.fspath(path)
-        name, settings = _PROVIDERS[provider]
         available = onnxruntime.get_available_providers()
-        if name not in available:
+        name = next((name for name in _PROVIDERS[provider] if name in available), None)
+        if name is None:
             raise ProviderError(
                 f"provider {provider}: onnxruntime {onnxruntime.__version__} here has only {', '.join(available)}",
                 "Install the GPU wheel in its place: pip uninstall onnxruntime && pip install 'edgecls[gpu]'",
             )
+        settings = dict(_PROVIDERS[provider][name])
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _FATAL_ONLY
         if threads is not None:
             options.intra_op_num_threads = threads
-        if provider == "cuda":
+        if provider != "cpu":
             onnxruntime.preload_dlls()  # CUDA and cuDNN from the nvidia-* wheels, without importing torch
-            # Otherwise a node without CUDA kernel, or CUDA as a whole, goes to the CPU with no more than a log line.
+            # Otherwise a node without GPU kernel, or the GPU as a whole, goes to the CPU with no more than a log line.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        if provider == "tensorrt":
+            _prepare_tensorrt()
+            settings |= _tensorrt_settings(name, where, engine_cache)
         try:
-            session = onnxruntime.InferenceSession(where, options, providers=[(name, settings)])
+            # Its Python face would print that it falls back, and try the CPU.
+            session = onnxruntime.InferenceSession(where, options, providers=[(name, settings)], enable_fallback=0)
         except Exception as error:  # its exceptions have no common base short of this
             raise _load_error(where, provider, error) from error
         got = session.get_providers()
@@ -98,6 +114,31 @@ class OnnxRuntimeBackend:
         self._session = None
 
 
+def _prepare_tensorrt() -> None:
+    """Do what TensorRT's provider has no option for, before it loads TensorRT's libraries."""
+    from importlib import import_module
+
+    with contextlib.suppress(ImportError):
+        import_module("tensorrt_libs")  # of the tensorrt wheels: it loads the libraries from where pip put them
+    # The only switch for TF32 that reaches TensorRT through this provider; a user's own setting stays.
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+
+
+def _tensorrt_settings(name: str, where: str, cache: str | os.PathLike[str] | None) -> dict[str, str]:
+    """Return the provider's options: the types that the file was made for, and where to keep engines."""
+    if name == "NvTensorRTRTXExecutionProvider":  # takes the types from the graph
+        return {} if cache is None else {"nv_runtime_cache_path": os.fspath(cache)}
+    from edgecls_runtime import manifest as manifests
+
+    manifest = manifests.read(where)
+    precision = "fp32" if manifest is None else manifest.precision
+    settings = {} if precision == "fp32" else {f"trt_{precision}_enable": "1"}
+    if cache is not None:
+        for kind in ("engine", "timing"):
+            settings |= {f"trt_{kind}_cache_enable": "1", f"trt_{kind}_cache_path": os.fspath(cache)}
+    return settings
+
+
 def _tensor_info(tensor: Any) -> TensorInfo:
     shape = tuple(axis if isinstance(axis, (int, str)) else None for axis in tensor.shape)
     return TensorInfo(tensor.name, _DTYPES.get(tensor.type, tensor.type), shape)
@@ -105,10 +146,11 @@ def _tensor_info(tensor: Any) -> TensorInfo:
 
 def _load_error(where: str, provider: str, error: Exception) -> ModelError | ProviderError:
     reason = _first_line(error)
-    if provider == "cuda" and ("CUDA" in reason or "fallback" in reason):
-        return ProviderError(
-            f"provider cuda: {reason}", "Check the GPU driver and its CUDA libraries with: edgecls doctor"
-        )
+    if provider != "cpu" and any(word in reason for word in ("CUDA", "TensorRT", "fallback")):
+        remedy = "Check the GPU driver and its CUDA libraries with: edgecls doctor"
+        if provider == "tensorrt":
+            remedy += "; TensorRT itself comes with: pip install 'edgecls[tensorrt]'  (ONNX Runtime wants TensorRT 10)"
+        return ProviderError(f"provider {provider}: {reason}", remedy)
     return ModelError(
         f"{where}: onnxruntime cannot load it: {reason}",
         "The file is damaged, or wants a newer onnxruntime: export it again, or upgrade onnxruntime.",
@@ -118,4 +160,5 @@ def _load_error(where: str, provider: str, error: Exception) -> ModelError | Pro
 def _first_line(error: Exception) -> str:
     """Return what an ONNX Runtime exception says, without its `[ONNXRuntimeError] : 7 : INVALID_PROTOBUF :` head."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return text.rsplit(" : ", 1)[-1]
+    # Some begin with the place in its source: /onnxruntime_src/.../file.cc:729 void function(arguments) What it is.
+    return re.sub(r"^\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z])", "", text.rsplit(" : ", 1)[-1])
