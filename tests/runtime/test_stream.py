@@ -114,9 +114,9 @@ def test_memory_does_not_grow_with_the_pictures(models: Path) -> None:
     Image.fromarray(PICTURES[0]).save(buffer, "PNG")
     content = buffer.getvalue()
     most = 0
-    for result in tiny.predict_stream((Watched() for _ in range(300)), workers=2, batch_size=2):
+    results = tiny.predict_stream((Watched() for _ in range(300)), workers=2, batch_size=2)
+    while next(results, None) is not None:
         most = max(most, len(alive))
-    del result
     assert 0 < most < 4 * 2 + 2 * 2 + 10
     gc.collect()
     assert alive == []
@@ -157,9 +157,7 @@ def test_what_reading_the_pictures_raises_comes_after_the_answers_before_it(tiny
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_a_model_that_fails_ends_the_stream(
-    models: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
-) -> None:
+def test_a_model_that_fails_ends_the_stream(models: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int) -> None:
     tiny = Classifier.load(models / "tiny.onnx", threads=1)
     run, count = tiny.run, itertools.count()
 
