@@ -32,11 +32,11 @@ class NewestFrame:
         frames_per_second: to read at, for a file, which could be read to its end at once; None for a camera.
 
     Attributes:
-        read: frames so far.
+        skipped: frames so far that a newer one came before.
     """
 
     def __init__(self, capture: Any, frames_per_second: float | None = None) -> None:
-        self.read = 0
+        self.skipped = 0
         self._capture = capture
         self._pause_s = 1 / frames_per_second if frames_per_second else 0.0
         self._frame: NDArray[np.uint8] | None = None
@@ -65,8 +65,8 @@ class NewestFrame:
                 if not there:
                     break
                 with self._change:
+                    self.skipped += self._frame is not None
                     self._frame = frame
-                    self.read += 1
                     self._change.notify_all()
                 due += self._pause_s
                 self._ended.wait(max(0.0, due - time.monotonic()))
@@ -80,16 +80,16 @@ class NewestFrame:
 def watch(classifier: Classifier, frames: NewestFrame, every_s: float = 1.0) -> None:
     """Answer frames until they end, and print now and then what was seen most, how often, and how quickly."""
     seen: Counter[str] = Counter()
-    started, read = time.monotonic(), frames.read
+    started, skipped = time.monotonic(), frames.skipped
     while True:
         frame = frames.take()
         now = time.monotonic()
         if seen and (frame is None or now - started >= every_s):
             (label, times), answered = seen.most_common(1)[0], seen.total()
-            skipped = frames.read - read - answered
-            print(f"{answered / (now - started):6.1f} fps  {skipped:4d} skipped  {times / answered:4.0%}  {label}")
+            rate = f"{answered / (now - started):6.1f} fps  {frames.skipped - skipped:4d} skipped"
+            print(f"{rate}  {times / answered:4.0%}  {label}")
             seen.clear()
-            started, read = now, frames.read
+            started, skipped = now, frames.skipped
         if frame is None:
             return
         predictions = classifier.predict(frame, 1, color="BGR")

@@ -42,9 +42,9 @@ class FakeCapture:
         self.released = True
 
 
-def wait_for_read(frames: object, count: int) -> None:
+def wait_for_skipped(frames: object, count: int) -> None:
     with frames._change:  # type: ignore[attr-defined]
-        assert frames._change.wait_for(lambda: frames.read == count, 30)  # type: ignore[attr-defined]
+        assert frames._change.wait_for(lambda: frames.skipped == count, 30)  # type: ignore[attr-defined]
 
 
 def test_the_newest_frame_wins(camera: ModuleType) -> None:
@@ -52,12 +52,12 @@ def test_the_newest_frame_wins(camera: ModuleType) -> None:
     capture = FakeCapture(pictures)
     frames = camera.NewestFrame(capture)
     capture.allowed.release(3)
-    wait_for_read(frames, 3)
+    wait_for_skipped(frames, 2)
     assert frames.take()[0, 0, 0] == 2  # 0 and 1 came while nobody looked
     capture.allowed.release()
     assert frames.take()[0, 0, 0] == 3  # waits for the next, and never gives one twice
     capture.allowed.release(3)
-    wait_for_read(frames, 6)
+    wait_for_skipped(frames, 3)
     frames._thread.join(30)
     assert frames.take()[0, 0, 0] == 5
     assert frames.take() is None
@@ -72,7 +72,7 @@ def test_closing_ends_the_thread_and_lets_go_of_the_camera(camera: ModuleType) -
     frames.close()
     assert not frames._thread.is_alive()
     assert capture.released
-    assert frames.read == 1
+    assert frames.skipped == 0
 
 
 def test_frames_are_answered_as_the_camera_gives_them(

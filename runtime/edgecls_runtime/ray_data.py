@@ -16,7 +16,8 @@ A data set's batches go through actors, each with a model of its own::
     answers.write_parquet("s3://bucket/answers/")
 
 One CPU and one worker an actor keep all cores busy; so do fewer actors with ``num_cpus=4`` and ``workers=4``, which
-share the model's memory. The file must be where every machine finds it.
+share the model's memory. Leave a CPU of the cluster to what reads the pictures. The file must be where every machine
+finds it.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def test_arrays(models: Path) -> None:
 def test_a_data_set_through_actors(models: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray", reason="ray is not installed (pip install 'ray[data]')")
     pytest.importorskip("ray.data", reason="ray[data] is not installed", exc_type=ImportError)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
     try:
         photos = ray.data.read_binary_files(str(folder), include_paths=True, override_num_blocks=5)
         answers = photos.map_batches(
