@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import heapq
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,11 +80,13 @@ class Pictures:
 
     def _walk(self, root: str, relative: str, ordered: bool) -> Iterator[str]:
         """Yield the files' paths relative to the root, with slashes."""
+        from heapq import nsmallest
+
         last = ""
         while True:
             try:
                 new = (name for name in _names(os.path.join(root, relative)) if name > last)  # noqa: PTH118 - likewise
-                names = heapq.nsmallest(_NAMES_AT_ONCE, new) if ordered else new
+                names = nsmallest(_NAMES_AT_ONCE, new) if ordered else new
                 for name in names:
                     if name.endswith("/"):
                         yield from self._walk(root, relative + name, ordered)
