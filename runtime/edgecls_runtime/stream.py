@@ -2,8 +2,8 @@
 
 Every thread takes a picture, decodes it, and if that makes a batch whole, runs the model on it. Nothing is handed from
 decoding threads to an inferring one, so none waits for the other: whichever of the two costs more, all cores work. On a
-CPU that is quickest with a model that runs in one thread (``Classifier.load(path, threads=1)``) and batches of one
-picture: ``benchmarks/folder.py`` measures it.
+CPU that is quickest with a model that runs in one thread (``Classifier.load(path, threads=1)``); whether batches gain
+anything depends on the model. ``benchmarks/folder.py`` measures both.
 """
 
 from __future__ import annotations

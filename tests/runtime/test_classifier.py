@@ -228,3 +228,14 @@ def test_a_damaged_graph_is_named(models: Path, tmp_path: Path) -> None:
 def test_it_names_itself(tiny: Classifier) -> None:
     assert repr(tiny).endswith(f"5 classes on CPUExecutionProvider (onnxruntime {onnxruntime.__version__})>")
     assert str(tiny.predict(PICTURES[0])[0]).strip().endswith("%  " + tiny.predict(PICTURES[0])[0].label)
+
+
+def test_frames_of_the_other_order_get_the_same_answers_however_they_are_asked_for(tiny: Classifier) -> None:
+    rgb = PICTURES[0]
+    bgr = rgb[..., ::-1]
+    assert not np.array_equal(tiny.logits(bgr), tiny.logits(rgb))
+    np.testing.assert_array_equal(tiny.logits(bgr, color="BGR"), tiny.logits(rgb))
+    assert tiny.predict(bgr, color="BGR") == tiny.predict(rgb)
+    assert tiny.predict_batch([bgr, bgr], color="BGR") == tiny.predict_batch([rgb, rgb])
+    (result,) = tiny.predict_stream([bgr], color="BGR")
+    assert result.predictions == tiny.predict(rgb)

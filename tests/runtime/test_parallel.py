@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import weakref
 
 import pytest
 
@@ -71,3 +72,35 @@ def test_usable_cpus_are_those_this_process_may_use(monkeypatch):
     assert usable_cpus() == 64
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert usable_cpus() == 1
+
+
+def test_a_thread_that_waits_holds_no_item():
+    class Item:
+        pass
+
+    gone = threading.Event()
+
+    def items():
+        item = Item()
+        weakref.finalize(item, gone.set)
+        yield item
+        del item
+        while not gone.wait(0.01) and next(tries) < 1000:
+            pass  # the thread has nothing to do meanwhile
+        yield None
+
+    tries = itertools.count()
+    list(bounded_map(lambda item: None, items(), workers=1, ahead=1))
+    assert gone.is_set()
+    assert next(tries) < 1000
+
+
+def test_a_failure_to_read_comes_after_the_results_before_it():
+    def items():
+        yield from range(3)
+        raise OSError("gone")
+
+    results = bounded_map(str, items(), workers=2, ahead=50)
+    assert [next(results), next(results), next(results)] == ["0", "1", "2"]
+    with pytest.raises(OSError, match="gone"):
+        next(results)
