@@ -186,7 +186,8 @@ def predict_scores(
             return error
 
     workers = workers or min(8, usable_cpus())
-    for row, views in enumerate(bounded_map(load, paths, workers=workers, ahead=pictures_a_run + 2 * workers)):
+    ahead = pictures_a_run + 2 * workers + 1  # that many less the one in hand are in work while the model runs
+    for row, views in enumerate(bounded_map(load, paths, workers=workers, ahead=ahead)):
         if isinstance(views, ImageError):
             if strict:
                 raise DataError(views.cause, f"{views.remedy} Or leave such pictures out: without --strict") from views

@@ -43,7 +43,8 @@ def bounded_map(
         function: called in another thread; what it raises is raised here, in its item's turn.
         items: read no further than needed; what reading them raises is raised here after the results of those before.
         workers: number of threads.
-        ahead: items in work or waiting to be yielded; four for each thread if None.
+        ahead: items in work or waiting to be yielded; four for each thread if None. The next is read when the caller
+            comes back for more, so that 1 yields each result before it waits for another item.
     """
     remaining = iter(items)
     limit = 4 * workers if ahead is None else ahead

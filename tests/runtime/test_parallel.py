@@ -104,3 +104,16 @@ def test_a_failure_to_read_comes_after_the_results_before_it():
     assert [next(results), next(results), next(results)] == ["0", "1", "2"]
     with pytest.raises(OSError, match="gone"):
         next(results)
+
+
+def test_one_ahead_answers_a_live_source_at_once():
+    order = []
+
+    def items():
+        for number in range(3):
+            order.append(f"read {number}")
+            yield number
+
+    for number in bounded_map(lambda item: item, items(), workers=2, ahead=1):
+        order.append(f"got {number}")
+    assert order == ["read 0", "got 0", "read 1", "got 1", "read 2", "got 2"]
