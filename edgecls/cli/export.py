@@ -11,7 +11,7 @@ from edgecls_runtime.errors import ImageError, OutputError
 
 from .bars import Steps
 from .options import labels_option, preprocess_option, training_packages
-from .pictures import find_pictures
+from .pictures import Pictures
 from .precisions import asked_precisions, evaluation_pictures, make_precision, precision_options
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def export(
     targets = _targets(Path(source).stem if is_checkpoint else source, precisions, output)
     images = None
     if parity_images is not None:
-        images = [(str(path), path) for path in find_pictures([str(parity_images)]).paths]
+        images = [(str(path), path) for path in Pictures([str(parity_images)])]
         if not images:
             raise ImageError(f"{parity_images}: holds no pictures", "Give a folder of JPEG, PNG or WebP files.")
     with training_packages():

@@ -3,42 +3,115 @@
 from __future__ import annotations
 
 import glob
-from dataclasses import dataclass
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["STDIN", "Pictures", "find_pictures"]
+__all__ = ["STDIN", "Pictures", "stable_hash"]
 
 STDIN = "-"
 
+# A folder with more entries is read several times, to be sorted in a memory that does not grow with it.
+_NAMES_AT_ONCE = 50_000
 
-@dataclass(frozen=True)
+
 class Pictures:
-    """Paths in the order they were named, folders sorted; and how many files in folders are no pictures by suffix."""
+    """The pictures that arguments name: those arguments in turn, folders (with their subfolders) sorted by path.
 
-    paths: tuple[str, ...]
-    passed_over: int
+    Folders are walked while the pictures are asked for, so that a million files cost no more memory than a thousand,
+    and the first answer does not wait for the last name. A name that matches nothing stays, to fail by its name.
+
+    Args:
+        arguments: files, folders, globs, or `STDIN`.
+        shard: (number from 1, count) leaves only the pictures whose path, relative to the folder that was named, has
+            the hash of that shard. So it matters neither where the folder is mounted, nor what else is in it: every
+            machine decides alike about each picture, and one that is added later moves no other.
+
+    Attributes:
+        found: pictures met so far, of all shards.
+        passed_over: files met so far that are no pictures by their suffix.
+        unreadable: folders met so far whose names cannot be read, and why.
+    """
+
+    def __init__(self, arguments: Sequence[str], *, shard: tuple[int, int] | None = None) -> None:
+        from edgecls_runtime.preprocess import IMAGE_SUFFIXES
+
+        self.found = 0
+        self.passed_over = 0
+        self.unreadable: list[str] = []
+        self._arguments = arguments
+        self._shard = shard
+        self._suffixes = IMAGE_SUFFIXES
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the paths; the counters begin anew."""
+        self.found = self.passed_over = 0
+        self.unreadable = []
+        return self._pictures(ordered=True)
+
+    def count(self) -> int:
+        """Return how many there are, more quickly than by walking them in order."""
+        counted = Pictures(self._arguments, shard=self._shard)
+        return sum(1 for _ in counted._pictures(ordered=False))
+
+    def _pictures(self, *, ordered: bool) -> Iterator[str]:
+        for argument in self._arguments:
+            path = Path(argument)
+            if argument == STDIN or path.is_file():
+                yield from self._met(argument, argument)
+            elif path.is_dir():
+                for relative in self._walk(str(path), "", ordered):
+                    if os.path.splitext(relative)[1].lower() in self._suffixes:  # noqa: PTH122 - a Path for each is slow
+                        yield from self._met(str(path / relative), relative)
+                    else:
+                        self.passed_over += 1
+            else:
+                matches = glob.glob(argument, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
+                for match in sorted(matches) or [argument]:
+                    yield from self._met(match, match)
+
+    def _met(self, path: str, name: str) -> Iterator[str]:
+        self.found += 1
+        if self._shard is None or stable_hash(name) % self._shard[1] == self._shard[0] - 1:
+            yield path
+
+    def _walk(self, root: str, relative: str, ordered: bool) -> Iterator[str]:
+        """Yield the files' paths relative to the root, with slashes."""
+        from heapq import nsmallest
+
+        last = ""
+        while True:
+            try:
+                new = (name for name in _names(os.path.join(root, relative)) if name > last)  # noqa: PTH118 - likewise
+                names = nsmallest(_NAMES_AT_ONCE, new) if ordered else new
+                for name in names:
+                    if name.endswith("/"):
+                        yield from self._walk(root, relative + name, ordered)
+                    else:
+                        yield relative + name
+            except OSError as error:
+                self.unreadable.append(f"{Path(root, relative)}: the folder cannot be read: {error.strerror}")
+                return
+            if not isinstance(names, list) or len(names) < _NAMES_AT_ONCE:
+                return
+            last = names[-1]
 
 
-def find_pictures(arguments: Iterable[str]) -> Pictures:
-    """Expand folders (with their subfolders) and globs; a name that matches nothing stays, to fail by its name."""
-    from edgecls_runtime.preprocess import IMAGE_SUFFIXES
+def stable_hash(text: str) -> int:
+    """Return 64 bits of BLAKE2b: the same on every machine and in every run, which Python's own ``hash`` is not."""
+    from hashlib import blake2b
 
-    paths: list[str] = []
-    passed_over = 0
-    for argument in arguments:
-        path = Path(argument)
-        if argument == STDIN or path.is_file():
-            paths.append(argument)
-        elif path.is_dir():
-            files = sorted(str(file) for file in path.rglob("*") if file.is_file())
-            pictures = [file for file in files if Path(file).suffix.lower() in IMAGE_SUFFIXES]
-            passed_over += len(files) - len(pictures)
-            paths += pictures
-        else:
-            matches = glob.glob(argument, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
-            paths += sorted(matches) or [argument]
-    return Pictures(tuple(paths), passed_over)
+    return int.from_bytes(blake2b(os.fsencode(text), digest_size=8).digest(), "big")
+
+
+def _names(folder: str) -> Iterator[str]:
+    """Yield the names in a folder; those of folders end with a slash, which makes them sort as whole paths do."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):  # as a linked folder can hold itself
+                yield f"{entry.name}/"
+            elif entry.is_file():
+                yield entry.name

@@ -115,9 +115,9 @@ def train(ctx: click.Context, /, data: str | None, output: Path | None, resume: 
     if (data is None) == (resume is None):
         raise click.UsageError("Give DATA to train on, or --resume RUN to go on.")
     with training_packages():
-        from edgecls.parallel import usable_cpus
         from edgecls.training.loop import train as run_training
         from edgecls.training.run_folder import RunFolder
+        from edgecls_runtime.parallel import usable_cpus
 
         from .training_progress import make_progress
     if resume is not None:

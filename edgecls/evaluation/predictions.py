@@ -11,9 +11,9 @@ import numpy as np
 
 from edgecls.data import Unreadable
 from edgecls.evaluation.views import check_views, load_views
-from edgecls.parallel import bounded_map, usable_cpus
 from edgecls_runtime.errors import DataError, ImageError
 from edgecls_runtime.output import whole_file
+from edgecls_runtime.parallel import bounded_map, usable_cpus
 
 if TYPE_CHECKING:
     import os
@@ -186,7 +186,8 @@ def predict_scores(
             return error
 
     workers = workers or min(8, usable_cpus())
-    for row, views in enumerate(bounded_map(load, paths, workers=workers, ahead=pictures_a_run + 2 * workers)):
+    ahead = pictures_a_run + 2 * workers + 1  # that many less the one in hand are in work while the model runs
+    for row, views in enumerate(bounded_map(load, paths, workers=workers, ahead=ahead)):
         if isinstance(views, ImageError):
             if strict:
                 raise DataError(views.cause, f"{views.remedy} Or leave such pictures out: without --strict") from views

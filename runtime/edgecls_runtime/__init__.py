@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 __all__ = [
+    "Classification",
     "Classifier",
     "EdgeclsError",
     "ImageError",
@@ -42,11 +43,13 @@ if TYPE_CHECKING:
     from edgecls_runtime.golden import verify
     from edgecls_runtime.manifest import Manifest
     from edgecls_runtime.preprocess import Preprocess
+    from edgecls_runtime.stream import Classification
 
 
 # Resolved on first use (PEP 562), so that `edgecls --help` does not pay for numpy. What is not here is an error.
 _HOME = {
     "Classifier": "classifier",
+    "Classification": "stream",
     "Prediction": "classifier",
     "Manifest": "manifest",
     "Preprocess": "preprocess",

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["IMAGE_SUFFIXES", "ImageSource", "Preprocess", "decode", "load", "normalize", "resize_and_crop"]
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]"
-"""What a picture may come as. Arrays are uint8, [H, W, 3] RGB, [H, W, 4] RGBA or [H, W] gray."""
+"""What a picture may come as. Arrays are uint8: [H, W, 3], [H, W, 4] with alpha, or gray as [H, W] or [H, W, 1]."""
 
 MAX_PIXELS = 89_478_485
 """Largest picture that is decoded unless the caller says otherwise: 256 MiB of RGB.
@@ -66,6 +66,7 @@ A folder holds other things too. A file that is named itself is tried whatever i
 """
 
 _EXIF_ORIENTATION = 0x0112
+_ARRAY_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 _INTERPOLATION = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -140,6 +141,7 @@ def load(
     *,
     out: NDArray[np.float32] | None = None,
     max_pixels: int = MAX_PIXELS,
+    color: Literal["RGB", "BGR"] = "RGB",
 ) -> NDArray[np.float32]:
     """Turn a picture into the model's input.
 
@@ -148,6 +150,7 @@ def load(
         preprocess: what to do to it.
         out: float32 [3, H, W] to write into, H and W being the crop's; a new array otherwise.
         max_pixels: a larger picture, before or after the resize, is refused.
+        color: order of the channels of an array; ``preprocess.color`` is the one that the model wants.
 
     Returns:
         float32 [3, H, W].
@@ -155,12 +158,18 @@ def load(
     Raises:
         ImageError: the picture cannot be read, or is refused.
     """
-    image = decode(source, preprocess, max_pixels=max_pixels)
+    image = decode(source, preprocess, max_pixels=max_pixels, color=color)
     return normalize(resize_and_crop(image, preprocess, max_pixels=max_pixels), preprocess, out=out)
 
 
-def decode(source: ImageSource, preprocess: Preprocess, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Read a picture and apply the policies for orientation, transparency and depth.
+def decode(
+    source: ImageSource,
+    preprocess: Preprocess,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    color: Literal["RGB", "BGR"] = "RGB",
+) -> Image.Image:
+    """Read a picture and apply the policies for orientation, transparency and depth; ``color`` is that of an array.
 
     Returns:
         A Pillow image of mode RGB.
@@ -168,11 +177,13 @@ def decode(source: ImageSource, preprocess: Preprocess, *, max_pixels: int = MAX
     Raises:
         ImageError: the picture cannot be read, or is refused.
     """
+    if color not in ("RGB", "BGR"):
+        raise ValueError(f'color is {color!r}, must be "RGB" or "BGR"')
     where = describe_source(source)
     if not isinstance(source, (str, os.PathLike, bytes, Image.Image, np.ndarray)) and not source.seekable():
         source = source.read()  # standard input, a socket
     try:
-        opened = _open(source, where)
+        opened = _open(source, where, color)
         # The caller's own image stays open; leaving an image's `with` closes its file and keeps its pixels.
         with contextlib.nullcontext(opened) if opened is source else opened as image:
             _check_size(where, image.size, max_pixels)
@@ -243,24 +254,27 @@ def _normalize_table(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray
     return table
 
 
-def _open(source: ImageSource, where: str) -> Image.Image:
+def _open(source: ImageSource, where: str, color: str) -> Image.Image:
     if isinstance(source, Image.Image):
         return source
     if isinstance(source, np.ndarray):
-        return _from_array(source, where)
+        return _from_array(source, where, color)
     if isinstance(source, bytes):
         return Image.open(io.BytesIO(source))
     return Image.open(source)
 
 
-def _from_array(array: NDArray[np.uint8], where: str) -> Image.Image:
-    gray_or_color = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+def _from_array(array: NDArray[np.uint8], where: str, color: str) -> Image.Image:
+    gray_or_color = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in _ARRAY_MODES)
     if array.dtype != np.uint8 or not gray_or_color or array.size == 0:
         raise ImageError(
             f"{where}: not a picture",
-            "Give uint8 pixels of shape [H, W, 3] (RGB), [H, W, 4] (RGBA) or [H, W] (gray).",
+            "Give uint8 pixels of shape [H, W, 3], [H, W, 4] (with alpha) or [H, W] (gray).",
         )
-    return Image.fromarray(array)
+    mode = _ARRAY_MODES[array.shape[2] if array.ndim == 3 else 1]
+    raw = mode.replace("RGB", color)  # Pillow's decoder puts the channels in order while it copies
+    size = (array.shape[1], array.shape[0])
+    return Image.frombuffer(mode, size, np.ascontiguousarray(array), "raw", raw, 0, 1)
 
 
 def _check_size(where: str, size: tuple[int, int], max_pixels: int) -> None:

@@ -47,12 +47,12 @@ def test_top_k(tiny: Classifier) -> None:
 
 def test_equal_scores_go_by_index(tiny: Classifier) -> None:
     logits = np.array([1, 3, 2, 3, 3], np.float32)
-    assert [item.index for item in tiny._top(logits, 2)] == [1, 3]
-    assert [item.index for item in tiny._top(logits, 4)] == [1, 3, 4, 2]
+    assert [item.index for item in tiny.top(logits, 2)] == [1, 3]
+    assert [item.index for item in tiny.top(logits, 4)] == [1, 3, 4, 2]
 
 
 def test_large_logits_do_not_overflow(tiny: Classifier) -> None:
-    best = tiny._top(np.array([1e30, -1e30, 0, 0, 0], np.float32), 1)[0]
+    best = tiny.top(np.array([1e30, -1e30, 0, 0, 0], np.float32), 1)[0]
     assert (best.index, best.score) == (0, 1.0)
 
 
@@ -84,8 +84,8 @@ def test_multilabel_returns_the_labels_over_their_thresholds(models: Path) -> No
             got = classifier.predict(picture)
             assert [item.index for item in got] == expected
             np.testing.assert_allclose([item.score for item in got], scores[expected], rtol=1e-5)
-        assert classifier._top(np.array([-800, -1, -1, -1, 4], np.float32), 5) == ()
-        assert [p.index for p in classifier._top(np.array([800, -1, -1, -1, 5], np.float32), 5)] == [0, 4]
+        assert classifier.top(np.array([-800, -1, -1, -1, 4], np.float32), 5) == ()
+        assert [p.index for p in classifier.top(np.array([800, -1, -1, -1, 5], np.float32), 5)] == [0, 4]
 
 
 def test_threads_get_the_answers_of_one(tiny: Classifier) -> None:
@@ -228,3 +228,14 @@ def test_a_damaged_graph_is_named(models: Path, tmp_path: Path) -> None:
 def test_it_names_itself(tiny: Classifier) -> None:
     assert repr(tiny).endswith(f"5 classes on CPUExecutionProvider (onnxruntime {onnxruntime.__version__})>")
     assert str(tiny.predict(PICTURES[0])[0]).strip().endswith("%  " + tiny.predict(PICTURES[0])[0].label)
+
+
+def test_frames_of_the_other_order_get_the_same_answers_however_they_are_asked_for(tiny: Classifier) -> None:
+    rgb = PICTURES[0]
+    bgr = rgb[..., ::-1]
+    assert not np.array_equal(tiny.logits(bgr), tiny.logits(rgb))
+    np.testing.assert_array_equal(tiny.logits(bgr, color="BGR"), tiny.logits(rgb))
+    assert tiny.predict(bgr, color="BGR") == tiny.predict(rgb)
+    assert tiny.predict_batch([bgr, bgr], color="BGR") == tiny.predict_batch([rgb, rgb])
+    (result,) = tiny.predict_stream([bgr], color="BGR")
+    assert result.predictions == tiny.predict(rgb)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from PIL import Image
 
 from edgecls_runtime import preprocess
 from edgecls_runtime.errors import ImageError
-from edgecls_runtime.preprocess import Preprocess
+from edgecls_runtime.golden import draw_picture
+from edgecls_runtime.preprocess import Preprocess, load
 
 SPEC = Preprocess(resize_size=8, crop_size=(8, 8))
 
@@ -209,3 +211,70 @@ def test_it_says_what_it_does() -> None:
         "resize squash to 200x224 (bilinear), crop 200x224, mean 0.485/0.456/0.406, std 0.229/0.224/0.225, RGB, "
         "exif apply, alpha drop, 16-bit high-byte"
     )
+
+
+def _same(frame: np.ndarray, rgb: np.ndarray, color: str) -> None:
+    """An array gives the very input that the same picture gives as a contiguous RGB array, and stays as it is."""
+    before = frame.copy()
+    for wanted in ("RGB", "BGR"):
+        preprocess = Preprocess(resize_size=40, crop_size=(32, 36), color=wanted)  # type: ignore[arg-type]
+        expected = load(np.ascontiguousarray(rgb), preprocess)
+        np.testing.assert_array_equal(load(frame, preprocess, color=color), expected)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(frame, before)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda frame: frame,
+        lambda frame: frame[::-1],
+        lambda frame: frame[:, ::-1],
+        lambda frame: frame[10:-20, 30:-7],
+        lambda frame: frame[::2, ::3],
+        lambda frame: frame.transpose(1, 0, 2),
+        np.asfortranarray,
+        lambda frame: np.broadcast_to(frame[:1], frame.shape),
+    ],
+    ids=["whole", "upside down", "mirrored", "cropped", "thinned", "turned", "by columns", "broadcast"],
+)
+def test_frames_of_either_order_and_any_strides(view: Callable[[np.ndarray], np.ndarray]) -> None:
+    rgb = draw_picture(3)
+    frame = np.ascontiguousarray(rgb[..., ::-1])  # as a camera gives it to OpenCV
+    _same(view(frame), view(rgb), "BGR")
+    _same(view(rgb), view(rgb), "RGB")
+    _same(view(rgb)[..., ::-1], view(rgb), "BGR")  # channels that run backwards in memory
+
+
+def test_frames_with_alpha_are_laid_on_the_background_in_their_own_order() -> None:
+    rgba = np.dstack([draw_picture(3), draw_picture(4)[..., 0]])
+    bgra = rgba[..., [2, 1, 0, 3]]
+    for alpha in ("drop", "white"):
+        preprocess = Preprocess(resize_size=40, crop_size=(32, 36), alpha=alpha)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(load(bgra, preprocess, color="BGR"), load(rgba, preprocess))
+
+
+def test_gray_frames_have_no_order() -> None:
+    gray = draw_picture(3)[..., 0]
+    rgb = np.dstack([gray] * 3)
+    for frame in (gray, gray[..., None], gray[::-1][::-1]):
+        for color in ("RGB", "BGR"):
+            _same(frame, rgb, color)
+
+
+def test_a_frame_that_cannot_be_written_to_is_read_all_the_same() -> None:
+    rgb = draw_picture(3)
+    rgb.setflags(write=False)
+    _same(rgb, rgb, "RGB")
+
+
+def test_files_know_their_own_order(tmp_path: Path) -> None:
+    Image.fromarray(draw_picture(3)).save(tmp_path / "photo.png")
+    preprocess = Preprocess()
+    np.testing.assert_array_equal(
+        load(tmp_path / "photo.png", preprocess, color="BGR"), load(draw_picture(3), preprocess)
+    )
+
+
+def test_another_order_is_refused() -> None:
+    with pytest.raises(ValueError, match="color is 'bgr'"):
+        load(draw_picture(3), Preprocess(), color="bgr")  # type: ignore[arg-type]

@@ -124,7 +124,7 @@ def test_a_failing_model_stops_at_once_and_leaves_no_thread(pictures: list[Path]
 
     with pytest.raises(ModelError, match="colours: failed"):
         predict_scores(model(run=fail), pictures, batch_size=2)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("edgecls-decode")]
+    assert not [thread for thread in threading.enumerate() if thread.name == "edgecls"]
 
 
 def rows_of(path: Path) -> list[list[str]]:

@@ -1,0 +1,179 @@
+"""Many pictures, one after the other: decoding and inference overlap, and memory does not grow with their number.
+
+Every thread takes a picture, decodes it, and if that makes a batch whole, runs the model on it. Nothing is handed from
+decoding threads to an inferring one, so none waits for the other: whichever of the two costs more, all cores work. On a
+CPU that is quickest with a model that runs in one thread (``Classifier.load(path, threads=1)``); whether batches gain
+anything depends on the model. ``benchmarks/folder.py`` measures both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecls_runtime.errors import ImageError
+from edgecls_runtime.parallel import bounded_map, usable_cpus
+from edgecls_runtime.preprocess import describe_source, load
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+    from typing import Literal
+
+    from numpy.typing import NDArray
+
+    from edgecls_runtime.classifier import Classifier, Prediction
+    from edgecls_runtime.preprocess import ImageSource
+
+__all__ = ["Classification", "classify"]
+
+# A GPU gains from batches; how large a one is best depends on model and memory, and is the caller's to measure.
+_GPU_BATCH_SIZE = 16
+# One run computes while another one's pictures are copied; more would only fill the GPU's memory.
+_GPU_RUNS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """What is in one picture of many.
+
+    Attributes:
+        source: the picture, as it was given.
+        predictions: best first; empty if there is an error, or with sigmoid if no label is over its threshold.
+        error: why the picture could not be read; None if it could.
+    """
+
+    source: ImageSource
+    predictions: tuple[Prediction, ...]
+    error: ImageError | None = None
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return str(self.error)
+        return "\n".join([describe_source(self.source), *(f"  {item}" for item in self.predictions)])
+
+
+class _Batch:
+    """Pictures that go through the model in one run."""
+
+    def __init__(self, sources: list[ImageSource]) -> None:
+        self.sources = sources
+        self.errors: list[ImageError | None] = [None] * len(sources)
+        self.failure: BaseException | None = None
+        self.predictions: Future[list[tuple[Prediction, ...]]] = Future()
+        self._inputs: NDArray[np.float32] | None = None
+        self._open = len(sources)
+        self._lock = threading.Lock()
+
+    def inputs(self, spare: deque[NDArray[np.float32]], shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the memory for the pictures; a spare one if there is, for fresh memory costs time."""
+        with self._lock:
+            if self._inputs is None:
+                try:
+                    self._inputs = spare.pop()
+                except IndexError:
+                    self._inputs = np.empty(shape, np.float32)
+            return self._inputs
+
+    def is_whole(self) -> bool:
+        """Count one more picture as decoded, or as bad; return whether it was the last."""
+        with self._lock:
+            self._open -= 1
+            return self._open == 0
+
+
+def classify(
+    classifier: Classifier,
+    images: Iterable[ImageSource],
+    *,
+    top_k: int = 5,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    ahead: int | None = None,
+    color: Literal["RGB", "BGR"] = "RGB",
+) -> Generator[Classification, None, None]:
+    """See `Classifier.predict_stream`."""
+    on_cpu = "CPU" in classifier.provider
+    size = (classifier.batch_size or (1 if on_cpu else _GPU_BATCH_SIZE)) if batch_size is None else batch_size
+    count = usable_cpus() if workers is None else workers
+    limit = 4 * count + 2 * size if ahead is None else ahead
+    for name, number in (("top_k", top_k), ("batch_size", size), ("workers", count), ("ahead", limit)):
+        if number < 1:
+            raise ValueError(f"{name} is {number}, must be at least 1")
+    return _classify(classifier, images, top_k, size, count, max(limit, size), color, None if on_cpu else _GPU_RUNS)
+
+
+def _classify(
+    classifier: Classifier,
+    images: Iterable[ImageSource],
+    top_k: int,
+    size: int,
+    workers: int,
+    ahead: int,
+    color: Literal["RGB", "BGR"],
+    runs: int | None,
+) -> Generator[Classification, None, None]:
+    preprocess, max_pixels = classifier.preprocess, classifier.max_pixels
+    shape = (size, 3, *preprocess.crop_size)
+    spare: deque[NDArray[np.float32]] = deque()
+    turn = threading.BoundedSemaphore(runs or workers)
+
+    def work(place: tuple[_Batch, int]) -> tuple[_Batch, int]:
+        batch, row = place
+        inputs = batch.inputs(spare, shape)
+        try:
+            load(batch.sources[row], preprocess, out=inputs[row], max_pixels=max_pixels, color=color)
+        except ImageError as error:
+            batch.errors[row] = ImageError(error.cause, error.remedy)  # without the frames that its traceback holds
+        except BaseException as error:  # noqa: BLE001 - the batch must become whole; raised where it is asked for
+            batch.failure = error
+        if batch.is_whole():
+            try:
+                with turn:
+                    batch.predictions.set_result(answer(batch, inputs))
+            except BaseException as error:  # noqa: BLE001 - raised where the predictions are asked for
+                batch.predictions.set_exception(error)
+            spare.append(inputs)
+        return place
+
+    def answer(batch: _Batch, inputs: NDArray[np.float32]) -> list[tuple[Prediction, ...]]:
+        if batch.failure is not None:
+            raise batch.failure
+        rows = [row for row, error in enumerate(batch.errors) if error is None]
+        logits = classifier.run(inputs if len(rows) == size else inputs[rows])
+        predictions: list[tuple[Prediction, ...]] = [()] * len(batch.errors)
+        for row, values in zip(rows, logits, strict=True):
+            predictions[row] = classifier.top(values, top_k)
+        return predictions
+
+    # `ahead` is never less than a batch: what waits for its batch would wait for ever.
+    with contextlib.closing(bounded_map(work, _places(images, size), workers=workers, ahead=ahead)) as places:
+        for batch, row in places:
+            predictions = batch.predictions.result()[row]
+            yield Classification(batch.sources[row], predictions, batch.errors[row])
+
+
+def _places(images: Iterable[ImageSource], size: int) -> Iterator[tuple[_Batch, int]]:
+    """Yield each picture's place in its batch. What reading them raises is raised after the pictures before it."""
+    remaining = iter(images)
+    while True:
+        sources: list[ImageSource] = []
+        failure: Exception | None = None
+        try:
+            for source in itertools.islice(remaining, size):
+                sources.append(source)  # one by one: what was read before an exception counts
+        except Exception as error:  # noqa: BLE001 - raised below
+            failure = error
+        batch = _Batch(sources)
+        for row in range(len(sources)):
+            yield batch, row
+        if failure is not None:
+            raise failure
+        if len(sources) < size:
+            return
