@@ -25,7 +25,18 @@ _FOR_TENSORRT = (
     *("flavour", "compute_capability", "workspace_mib", "builder_level", "tf32", "timing_cache"),
     *("version_compatible", "hardware_compatible", "refittable", "strip_plan"),
 )
-_FOR_MODEL_FILE = ("source", "output", "force", "fp16", "int8", "precision", "tensorrt", "triton", "batch")
+_FOR_MODEL_FILE = (
+    "source",
+    "output",
+    "force",
+    "fp16",
+    "int8",
+    "precision",
+    "tensorrt",
+    "triton",
+    "batch",
+    *_FOR_TENSORRT,
+)
 
 
 class _Batch(click.ParamType["BatchProfile"]):

@@ -62,7 +62,7 @@ def _print_engine(engine: Path, sidecar: EngineSidecar, *, as_json: bool) -> Non
         "runs on": made_for,
         "profile": str(sidecar.profile),
         "types": f"{sidecar.input_dtype} in, {sidecar.output_dtype} out",
-        "options": ", ".join(f"{name} {value}" for name, value in sidecar.options.items()),
+        "options": ", ".join(f"{name} {text}" for name, text in sidecar.options.items() if text not in ("", "false")),
         "made from": f"{sidecar.onnx} (SHA-256 {sidecar.onnx_sha256[:12]})",
         "rebuild": sidecar.rebuild,
     }

@@ -7,6 +7,7 @@ TensorRT-RTX know no other way, and 10.x does the same when asked.
 from __future__ import annotations
 
 import collections
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from edgecls_runtime.engine_file import BatchProfile
 
 __all__ = ["BuiltPlan", "build_plan"]
+
+_log = logging.getLogger(__name__)
 
 _MIB = 2**20
 _OPERATORS = "https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md"
@@ -101,6 +104,8 @@ def build_plan(
             file.write(plan)
         if cache is not None:
             cache.write(bytes(config.get_timing_cache().serialize()))
+        for said in filter(None, map(_told, errors)):  # it succeeded all the same
+            _log.warning("%s: %s", builder.package, said)
         built = BuiltPlan(_count_layers(network), _settings(trt, config))
         # TensorRT wants its objects destroyed in the reverse order of their making; locals go in any.
         del plan, config, parser, network, maker

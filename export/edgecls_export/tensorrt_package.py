@@ -161,19 +161,26 @@ def new_progress(trt: Any, report: Callable[[str, float], object]) -> Any:
                 self.phases[phase_name] = _Phase(parent_phase, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
+            with self.lock:
+                if phase_name in self.phases:
+                    self.phases[phase_name].done = step + 1
+                share = _share(self.phases)
+            return self.tell(phase_name, share)
+
+        def phase_finish(self, phase_name: str) -> None:
+            with self.lock:
+                phase = self.phases.pop(phase_name, None)
+            if phase is not None and phase.parent is None:  # the whole, of which not every step need be told
+                self.tell(phase_name, 1.0)
+
+        def tell(self, phase_name: str, share: float) -> bool:
             try:
                 with self.lock:
-                    if phase_name in self.phases:
-                        self.phases[phase_name].done = step + 1
-                    self.share = max(self.share, _share(self.phases))
+                    self.share = max(self.share, share)
                 report(phase_name, self.share)
             except BaseException as error:  # noqa: BLE001 - raised again once TensorRT has returned
                 self.raised = self.raised or error
             return self.raised is None
-
-        def phase_finish(self, phase_name: str) -> None:
-            with self.lock:
-                self.phases.pop(phase_name, None)
 
     return Monitor()
 

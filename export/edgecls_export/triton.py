@@ -1,7 +1,7 @@
 """A model repository for NVIDIA's Triton Inference Server, for those who outgrow one machine.
 
-``REPOSITORY/NAME`` holds ``config.pbtxt``, ``labels.txt`` and ``1/model.onnx`` or ``1/model.plan``. Triton takes tensors,
-not pictures: the preprocess that its clients must apply stands in the configuration, as a parameter.
+``REPOSITORY/NAME`` holds ``config.pbtxt``, ``labels.txt`` and ``1/model.onnx`` or ``1/model.plan``. Triton takes
+tensors, not pictures: the preprocess that its clients must apply stands in the configuration, as a parameter.
 
 https://github.com/triton-inference-server/server/blob/main/docs/user_guide/model_configuration.md; the fields:
 https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
