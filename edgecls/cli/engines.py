@@ -14,7 +14,7 @@ from edgecls_runtime.errors import ExportError, OutputError
 from .bars import share_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from edgecls_export.engine_options import EngineOptions
     from edgecls_runtime.engine_file import BatchProfile
@@ -129,12 +129,12 @@ class Serving:
     triton: Path | None
     force: bool
 
-    def check(self, engines: list[Path], *, files: Sequence[Path] = ()) -> None:
+    def check(self, engines: list[Path], *, with_onnx: bool = False) -> None:
         """Find out before minutes of conversion whether packages, GPU and places are there.
 
         Args:
-            engines: that shall be built.
-            files: ONNX files that shall be made for them.
+            engines: that shall be built, or whose names the models in the repository shall have.
+            with_onnx: the ONNX files of the engines shall be made beside them.
 
         Raises:
             EdgeclsError: says what is not.
@@ -145,8 +145,8 @@ class Serving:
 
             for engine in engines:
                 check_engine_target(engine, force=self.force)
-            for file in files:
-                if file.exists() and not self.force:
+                file = engine.with_suffix(".onnx")
+                if with_onnx and file.exists() and not self.force:
                     raise OutputError(
                         f"{file}: exists already, and the engine's ONNX file is to lie there",
                         f"Build from it: edgecls export {file} --tensorrt; or overwrite it with --force.",

@@ -79,12 +79,13 @@ def export(
         raise click.UsageError("--weights goes with an ARCH; a checkpoint has its own.")
     precisions = asked_precisions(ctx)
     targets = _targets(Path(source).stem if is_checkpoint else source, precisions, output)
-    engines = [path.with_suffix(".engine") for path in targets]
+    engines = (
+        [output] if output is not None and len(targets) == 1 else [path.with_suffix(".engine") for path in targets]
+    )
+    serving.check(engines, with_onnx=True)
     if serving.engine is not None:
         options["target"] = "tensorrt"
-        engines = [output] if output is not None and len(targets) == 1 else engines
         targets = [path.with_suffix(".onnx") for path in engines]
-    serving.check(engines, files=targets)
     images = None
     if parity_images is not None:
         images = [(str(path), path) for path in find_pictures([str(parity_images)]).paths]
@@ -130,7 +131,7 @@ def export(
     )
     for report in reports:
         click.echo(report)
-    if len(reports) > 1:
+    if len(reports) > 1 and serving.engine is None:  # this CPU is not what engines are for
         _compare(targets, measured, images)
     for target, engine in zip(targets, engines, strict=True):
         serving.make(target, engine)
