@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgecls_export.engine_options import EngineOptions
     from edgecls_runtime.engine_file import BatchProfile
 
-__all__ = ["Serving", "asked_serving", "check_model_file", "engine_options"]
+__all__ = ["Serving", "asked_serving", "check_model_file", "tensorrt_options"]
 
 _FOR_TENSORRT = (
     *("flavour", "compute_capability", "workspace_mib", "builder_level", "tf32", "timing_cache"),
@@ -70,7 +70,7 @@ class _Capabilities(click.ParamType[tuple[str, ...]]):
         return parts
 
 
-def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def tensorrt_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of TensorRT and Triton."""
     for option in reversed(
         (

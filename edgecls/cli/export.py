@@ -9,7 +9,7 @@ import click
 
 from edgecls_runtime.errors import ImageError, OutputError
 
-from .engines import asked_serving, check_model_file, engine_options
+from .engines import asked_serving, check_model_file, tensorrt_options
 from .options import labels_option, preprocess_option, training_packages
 from .pictures import find_pictures
 from .precisions import asked_precisions, evaluation_pictures, make_precision, precision_options
@@ -36,7 +36,7 @@ __all__ = ["export"]
 @click.option("--batch-size", type=click.IntRange(min=1), help="Fix the number of pictures a run.  [default: free]")
 @click.option("--opset", type=click.IntRange(min=11), default=18, show_default=True, help="ONNX operator set.")
 @precision_options
-@engine_options
+@tensorrt_options
 @click.option(
     "--parity-images",
     type=click.Path(path_type=Path),

@@ -92,7 +92,7 @@ def build_plan(
         config = maker.create_builder_config()
         cache = _configure(trt, config, builder, options)
         _add_profile(maker, network, config, profile, source)
-        monitor = new_progress(trt, progress)
+        monitor = new_progress(trt, _heeding(log, progress))
         config.progress_monitor = monitor
         errors.clear()  # a build that fails has its own
         plan = maker.build_serialized_network(network, config)
@@ -110,6 +110,17 @@ def build_plan(
         # TensorRT wants its objects destroyed in the reverse order of their making; locals go in any.
         del plan, config, parser, network, maker
         return built
+
+
+def _heeding(log: Any, progress: Callable[[str, float], object]) -> Callable[[str, float], object]:
+    """Raise in the next step of the build what was raised while TensorRT wrote its log."""
+
+    def report(phase: str, share: float) -> None:
+        if log.raised is not None:
+            raise log.raised
+        progress(phase, share)
+
+    return report
 
 
 def _configure(trt: Any, config: Any, builder: Builder, options: EngineOptions) -> TimingCache | None:

@@ -57,7 +57,7 @@ class TensorRT:
         """Collect what TensorRT calls an error, a text each (and `OTHER_TYPE`); one caller at a time."""
         with _ONE_AT_A_TIME:
             collected: list[str] = []
-            self.log.collected = collected
+            self.log.collected, self.log.raised = collected, None
             try:
                 yield collected
             finally:
@@ -128,8 +128,15 @@ def _new_log(flavour: Flavour) -> Any:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.collected: list[str] | None = None
+            self.raised: BaseException | None = None
 
         def log(self, level: Any, message: str) -> None:
+            try:
+                self.write(level, message)
+            except BaseException as error:  # noqa: BLE001 - Ctrl-C may come here, and TensorRT would swallow it
+                self.raised = error
+
+        def write(self, level: Any, message: str) -> None:
             wanted = levels.get(level, 0)
             if wanted == 0:  # VERBOSE: thousands of lines
                 return
@@ -174,12 +181,14 @@ def new_progress(trt: Any, report: Callable[[str, float], object]) -> Any:
                 self.tell(phase_name, 1.0)
 
         def tell(self, phase_name: str, share: float) -> bool:
+            if self.raised is not None:
+                return False
             try:
                 with self.lock:
                     self.share = max(self.share, share)
                 report(phase_name, self.share)
             except BaseException as error:  # noqa: BLE001 - raised again once TensorRT has returned
-                self.raised = self.raised or error
+                self.raised = error
             return self.raised is None
 
     return Monitor()

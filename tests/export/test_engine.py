@@ -12,21 +12,24 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install 'edgecls[tensorrt-rtx]'")
-
-from edgecls_export import engine, engine_options
+from edgecls_export import engine, engine_options, tensorrt_package
 from edgecls_export.engine import DEFAULT_BATCH, engine_from_onnx
 from edgecls_export.engine_options import EngineOptions
 from edgecls_export.gpu import Gpu
 from edgecls_runtime import engine_file, golden, manifest
 from edgecls_runtime.engine_file import BatchProfile
 from edgecls_runtime.errors import EdgeclsError, ExportError, ModelError, OutputError, ProviderError, VerificationError
+
+trt: Any = pytest.importorskip(
+    "tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install 'edgecls[tensorrt-rtx]'"
+)
 
 AHEAD = EngineOptions(flavour="tensorrt_rtx", compute_capabilities=("8.6", "8.9"))
 
@@ -104,6 +107,22 @@ def test_a_fixed_batch_is_the_profile(models: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "c.engine").exists()
 
 
+def test_the_profile_is_what_the_builder_is_given(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, right = [], trt.IBuilderConfig.add_optimization_profile
+
+    def add(config: object, profile: trt.IOptimizationProfile) -> int:
+        given.append([tuple(shape) for shape in profile.get_shape("input")])
+        return int(right(config, profile))
+
+    monkeypatch.setattr(trt.IBuilderConfig, "add_optimization_profile", add)
+    options = replace(AHEAD, batch=BatchProfile(min=2, opt=3, max=5))
+    engine_from_onnx(models / "tiny.onnx", tmp_path / "a.engine", options=options)
+    engine_from_onnx(models / "fixed4.onnx", tmp_path / "b.engine", options=AHEAD)
+    assert given == [[(2, 3, 32, 32), (3, 3, 32, 32), (5, 3, 32, 32)]]
+
+
 def test_progress_rises_to_the_end(models: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, float]] = []
     engine_from_onnx(
@@ -129,6 +148,19 @@ def test_a_build_can_be_interrupted(models: Path, tmp_path: Path, error: type[Ba
         engine_from_onnx(models / "tiny.onnx", tmp_path / "m.engine", options=AHEAD, progress=interrupt)
     assert os.listdir(tmp_path) == []
     assert engine_from_onnx(models / "tiny.onnx", tmp_path / "m.engine", options=AHEAD)  # TensorRT is none the worse
+
+
+def test_an_interrupt_while_the_log_is_written_is_not_lost(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(level: int, text: str, *arguments: object) -> None:
+        if "minShape" in str(arguments):  # the builder's first line
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tensorrt_package._log, "log", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine_from_onnx(models / "tiny.onnx", tmp_path / "m.engine", options=AHEAD)
+    assert os.listdir(tmp_path) == []
 
 
 def test_tensorrts_log_goes_to_logging(models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -232,6 +264,8 @@ def test_files_that_cannot_be_read_or_written(models: Path, tmp_path: Path, monk
             engine_from_onnx(models / "tiny.onnx", wrong, options=AHEAD)
     for existing in ("m.engine", "m.engine.json"):
         (tmp_path / existing).write_text("old")
+        with pytest.raises(OutputError, match=f"{existing}: exists already"):
+            engine.check_engine_target(target, force=False)
         with pytest.raises(OutputError, match=f"{existing}: exists already"):
             engine_from_onnx(models / "tiny.onnx", target, options=AHEAD)
         (tmp_path / existing).unlink()

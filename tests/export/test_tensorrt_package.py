@@ -7,7 +7,7 @@ import types
 import pytest
 
 from edgecls_export import tensorrt_package
-from edgecls_export.tensorrt_package import open_package
+from edgecls_export.tensorrt_package import new_progress, open_package
 from edgecls_runtime.errors import ExportError, MissingDependencyError
 
 
@@ -91,3 +91,27 @@ def test_errors_are_collected_and_warnings_that_change_numbers_too(caplog: pytes
         ("WARNING", "tensorrt_rtx: a warning"),
         ("ERROR", "tensorrt_rtx: outside of a build"),
     ]
+
+
+def test_progress_is_the_share_of_nested_phases_and_an_error_cancels() -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    told: list[tuple[str, float]] = []
+
+    def report(phase: str, share: float) -> None:
+        told.append((phase, share))
+        if phase == "bad":
+            raise KeyboardInterrupt
+
+    monitor = new_progress(trt, report)
+    monitor.phase_start("whole", None, 2)
+    monitor.phase_start("part", "whole", 4)
+    assert monitor.step_complete("part", 0)
+    monitor.phase_finish("part")
+    assert monitor.step_complete("whole", 0)
+    assert monitor.step_complete("unknown", 7)
+    monitor.phase_start("bad", "whole", 2)
+    assert not monitor.step_complete("bad", 0), "TensorRT is told to stop"
+    assert not monitor.step_complete("whole", 1)
+    monitor.phase_finish("whole")
+    assert told == [("part", 0.125), ("whole", 0.5), ("unknown", 0.5), ("bad", 0.75)]
+    assert isinstance(monitor.raised, KeyboardInterrupt)
