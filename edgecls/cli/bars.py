@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Steps", "new_bar", "picture_bar"]
+__all__ = ["Steps", "new_bar", "picture_bar", "share_bar"]
 
 
 def new_bar(label: str, total: int) -> Any:
@@ -31,6 +31,21 @@ def picture_bar(label: str, total: int) -> Iterator[Callable[[int], object]]:
     """Show a bar; yield what is called with the number of pictures done since the last call."""
     with new_bar(label, total) as bar:
         yield lambda count: bar.update(count, "")
+
+
+@contextlib.contextmanager
+def share_bar(label: str) -> Iterator[Callable[[str, float], object]]:
+    """Show a bar; yield what is called with the name of a phase and the share of the whole that is done."""
+    steps = 1000
+    with click.progressbar(
+        length=steps,
+        label=label,
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+        show_eta=False,
+        item_show_func=lambda phase: phase or "",
+    ) as bar:
+        yield lambda phase, share: bar.update(max(0, round(share * steps) - bar.pos), phase)
 
 
 class Steps:

@@ -10,6 +10,7 @@ import click
 from edgecls_runtime.errors import ImageError, OutputError
 
 from .bars import Steps
+from .engines import asked_serving, check_model_file, tensorrt_options
 from .options import labels_option, preprocess_option, training_packages
 from .pictures import Pictures
 from .precisions import asked_precisions, evaluation_pictures, make_precision, precision_options
@@ -23,7 +24,7 @@ __all__ = ["export"]
 
 
 @click.command()
-@click.argument("source", metavar="ARCH|CHECKPOINT")
+@click.argument("source", metavar="ARCH|CHECKPOINT|MODEL.onnx")
 @click.option(
     "--weights",
     metavar="FILE|default|none",
@@ -36,6 +37,7 @@ __all__ = ["export"]
 @click.option("--batch-size", type=click.IntRange(min=1), help="Fix the number of pictures a run.  [default: free]")
 @click.option("--opset", type=click.IntRange(min=11), default=18, show_default=True, help="ONNX operator set.")
 @precision_options
+@tensorrt_options
 @click.option(
     "--parity-images",
     type=click.Path(path_type=Path),
@@ -56,19 +58,35 @@ def export(
     parity_images: Path | None,
     **options: Any,
 ) -> None:
-    """Make ONNX files, each proven against PyTorch.
+    """Make ONNX files, each proven against PyTorch, and TensorRT engines of them.
 
     ARCH is a name from `edgecls models`, CHECKPOINT a file that training left. A file appears only if PyTorch and the
     artifact agree on the pictures; otherwise the exit status is 1 and nothing is written. Several precisions share one
     conversion, and end with a table that compares them.
+
+    MODEL.onnx is such a file, or a foreign one: --tensorrt builds an engine of it, in the types that it has.
     """
     from edgecls_runtime.output import check_writable
 
+    serving = asked_serving(ctx)
+    if Path(source).suffix == ".onnx":
+        check_model_file(ctx, Path(source), asked_precisions(ctx))
+        engine = output or Path(f"{Path(source).stem}.engine")
+        serving.check([engine])
+        serving.make(Path(source), engine)
+        return
     is_checkpoint = Path(source).suffix in (".pt", ".pth") or Path(source).is_file()
     if is_checkpoint and weights is not None:
         raise click.UsageError("--weights goes with an ARCH; a checkpoint has its own.")
     precisions = asked_precisions(ctx)
     targets = _targets(Path(source).stem if is_checkpoint else source, precisions, output)
+    engines = (
+        [output] if output is not None and len(targets) == 1 else [path.with_suffix(".engine") for path in targets]
+    )
+    serving.check(engines, with_onnx=True)
+    if serving.engine is not None:
+        options["target"] = "tensorrt"
+        targets = [path.with_suffix(".onnx") for path in engines]
     images = None
     if parity_images is not None:
         images = [(str(path), path) for path in Pictures([str(parity_images)])]
@@ -119,8 +137,10 @@ def export(
         )
     for report in reports:
         click.echo(report)
-    if len(reports) > 1:
+    if len(reports) > 1 and serving.engine is None:  # this CPU is not what engines are for
         _compare(targets, measured, images)
+    for target, engine in zip(targets, engines, strict=True):
+        serving.make(target, engine)
 
 
 def _targets(name: str, precisions: tuple[str, ...], output: Path | None) -> list[Path]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from edgecls_runtime.engine_file import EngineSidecar
     from edgecls_runtime.manifest import Manifest
 
 __all__ = ["info"]
@@ -19,9 +20,12 @@ __all__ = ["info"]
 @click.argument("model")
 @click.option("--json", "as_json", is_flag=True, help="Print everything, the labels and golden outputs included.")
 def info(model: str, as_json: bool) -> None:
-    """Print what a model file says about itself."""
-    from edgecls_runtime import manifest, onnx_file
+    """Print what a model file says about itself; of an engine, what its sidecar says (no TensorRT needed)."""
+    from edgecls_runtime import engine_file, manifest, onnx_file
 
+    if engine_file.is_engine(model):
+        _print_engine(Path(model), engine_file.read(model), as_json=as_json)
+        return
     header = onnx_file.read_header(model)
     document = manifest.read(model)
     size = Path(model).stat().st_size
@@ -41,6 +45,42 @@ def info(model: str, as_json: bool) -> None:
     rows |= {"manifest": "none (not exported by edgecls)"} if document is None else _manifest_rows(document)
     for name, text in rows.items():
         click.echo(f"{name:<11} {text}")
+
+
+def _print_engine(engine: Path, sidecar: EngineSidecar, *, as_json: bool) -> None:
+    plan = _plan_state(engine, sidecar)
+    if as_json:
+        facts = {"path": str(engine), "plan": plan, **json.loads(sidecar.to_json())}
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    made_for = f"compute capability {', '.join(sidecar.compute_capabilities)}, {sidecar.platform}"
+    rows = {
+        "file": f"{engine}, {sidecar.plan_bytes / 1e6:.1f} MB",
+        "plan": plan,
+        "made by": f"{sidecar.flavour} {sidecar.version}"
+        + (f" on {sidecar.gpu}" if sidecar.gpu else ", ahead of time"),
+        "runs on": made_for,
+        "profile": str(sidecar.profile),
+        "types": f"{sidecar.input_dtype} in, {sidecar.output_dtype} out",
+        "options": ", ".join(f"{name} {text}" for name, text in sidecar.options.items() if text not in ("", "false")),
+        "made from": f"{sidecar.onnx} (SHA-256 {sidecar.onnx_sha256[:12]})",
+        "rebuild": sidecar.rebuild,
+    }
+    document = sidecar.manifest
+    rows |= {"manifest": "none (of a foreign ONNX file)"} if document is None else _manifest_rows(document)
+    for name, text in rows.items():
+        click.echo(f"{name:<11} {text}")
+
+
+def _plan_state(engine: Path, sidecar: EngineSidecar) -> str:
+    import hashlib
+
+    try:
+        with engine.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "as it was built" if digest == sidecar.plan_sha256 else "NOT as it was built: do not run it"
 
 
 def _manifest_rows(document: Manifest) -> dict[str, str]:

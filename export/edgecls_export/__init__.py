@@ -1,4 +1,7 @@
-"""Turn any PyTorch picture classifier into ONNX files that explain themselves, proven against PyTorch."""
+"""Turn any PyTorch picture classifier into ONNX files that explain themselves, proven against PyTorch.
+
+And those into TensorRT engines.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,36 @@ from typing import TYPE_CHECKING
 
 __all__ = [
     "CalibrationImages",
+    "EngineOptions",
+    "EngineReport",
     "ExportReport",
     "Fp16",
     "Fp32",
     "Int8",
     "ModelCard",
+    "engine_from_onnx",
     "export_all",
     "export_onnx",
     "pick_images",
+    "triton_from_onnx",
 ]
 
 if TYPE_CHECKING:
     from edgecls_export.calibration_images import CalibrationImages, pick_images
+    from edgecls_export.engine import EngineReport, engine_from_onnx
+    from edgecls_export.engine_options import EngineOptions
     from edgecls_export.pipeline import ExportReport, ModelCard, export_all, export_onnx
     from edgecls_export.precision import Fp16, Fp32, Int8
+    from edgecls_export.triton import triton_from_onnx
 
 # Resolved on first use (PEP 562): `edgecls_export.drawn` alone needs no torch. What is not here is the pipeline's.
 _HOME = {
     "CalibrationImages": "calibration_images",
     "pick_images": "calibration_images",
+    "EngineOptions": "engine_options",
+    "EngineReport": "engine",
+    "engine_from_onnx": "engine",
+    "triton_from_onnx": "triton",
     "Fp16": "precision",
     "Fp32": "precision",
     "Int8": "precision",

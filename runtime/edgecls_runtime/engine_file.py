@@ -39,7 +39,7 @@ class BatchProfile:
             raise ValueError(f"batch {self.min}, {self.opt}, {self.max} does not rise from at least 1")
 
     def __str__(self) -> str:
-        return f"{self.min} to {self.max} (best {self.opt})"
+        return f"{self.max}" if self.min == self.max else f"{self.min} to {self.max} (best {self.opt})"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,61 +2,87 @@
 
 from __future__ import annotations
 
+import collections
 from pathlib import Path
-from typing import Any
 
+import onnx
 import pytest
 
+pytest.importorskip("torch", reason="export needs the training packages")
+pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install 'edgecls[tensorrt-rtx]'")
+
 from edgecls import models
+from edgecls_export import EngineOptions, EngineReport, engine_from_onnx
 from edgecls_export.activations import largest_magnitudes
 from edgecls_export.calibration import calibrate
 from edgecls_export.calibration_images import drawn_images
 from edgecls_export.fp16 import fp16_from_fp32
 from edgecls_export.fp32 import onnx_from_torch
 from edgecls_export.int8 import int8_from_fp32, prepare
-from edgecls_runtime import Preprocess
-
-trt: Any = pytest.importorskip(
-    "tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install 'edgecls[tensorrt-rtx]'"
-)
+from edgecls_runtime import Preprocess, engine_file
 
 FIRST_CLASS = ("alexnet", "vgg16", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
+ADA, BLACKWELL = "8.9", "12.0"
+
+# What TensorRT's parser makes of an ONNX operator: the type of the layer that does its work.
+LAYERS = {
+    "CONVOLUTION": ("Conv",),
+    "MATRIX_MULTIPLY": ("Gemm",),
+    "ACTIVATION": ("Relu", "Clip", "HardSwish", "HardSigmoid"),
+    "POOLING": ("MaxPool", "AveragePool"),
+    "REDUCE": ("ReduceMean",),
+    "QUANTIZE": ("QuantizeLinear",),
+    "DEQUANTIZE": ("DequantizeLinear",),
+    "CAST": ("Cast",),
+}
 
 
-def build(path: Path) -> list[Any]:
-    """Parse a strongly typed graph and compile it for an Ada GPU; return the type that each layer makes."""
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    assert parser.parse_from_file(str(path)), [str(parser.get_error(index)) for index in range(parser.num_errors)]
-    config = builder.create_builder_config()
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM89, 0)
-    profile = builder.create_optimization_profile()
-    shape = tuple(network.get_input(0).shape)[1:]
-    profile.set_shape("input", (1, *shape), (1, *shape), (8, *shape))
-    config.add_optimization_profile(profile)
-    plan = builder.build_serialized_network(network, config)
-    assert plan is not None
-    assert plan.nbytes > 0
-    return [network.get_layer(index).get_output(0).dtype for index in range(network.num_layers)]
+def build(path: Path) -> EngineReport:
+    """Build for both generations of GPUs; every layer must be there, and the files must say what they are."""
+    operators = collections.Counter(node.op_type for node in onnx.load(path, load_external_data=False).graph.node)
+    engine = path.with_suffix(".engine")
+    for capability in (ADA, BLACKWELL):
+        report = engine_from_onnx(
+            path, engine, options=EngineOptions(flavour="tensorrt_rtx", compute_capabilities=(capability,)), force=True
+        )
+        assert engine_file.read(engine) == report.sidecar
+        assert report.sidecar.compute_capabilities == (capability,)
+        assert report.sidecar.plan_bytes == engine.stat().st_size > 100_000
+        for layer, wanted in LAYERS.items():
+            made = sum(count for name, count in report.layers.items() if name.split()[0] == layer)
+            assert made == sum(operators[name] for name in wanted), layer
+    engine.unlink()
+    return report
+
+
+def dtypes(report: EngineReport, *layers: str) -> set[str]:
+    """The dtypes that layers of some types make."""
+    return {name.split()[1] for name in report.layers if name.split()[0] in layers}
 
 
 @pytest.mark.parametrize("arch", FIRST_CLASS)
-def test_every_precision_parses_and_builds(arch: str, tmp_path: Path) -> None:
+def test_every_precision_builds_with_its_own_types(arch: str, tmp_path: Path) -> None:
     preprocess, images = Preprocess(), drawn_images(2)
-    source, half, integer = (tmp_path / f"{name}.onnx" for name in ("fp32", "fp16", "int8"))
+    source, other = tmp_path / "fp32.onnx", tmp_path / "other.onnx"
     onnx_from_torch(models.build(arch, num_classes=10, image_size=224).eval(), source, crop_size=(224, 224))
-    build(source)
+    assert dtypes(build(source), *LAYERS) == {"float32"}
 
-    fp16_from_fp32(source, half)
-    assert build(half).count(trt.float32) == 1, "the cast behind the logits"
-    fp16_from_fp32(source, half, largest=largest_magnitudes(source, images.sources, preprocess))
-    build(half)  # random weights fade away: some layers stay in float32, and casts lie between
+    fp16_from_fp32(source, other)
+    half = build(other)
+    assert dtypes(half, "CONVOLUTION", "MATRIX_MULTIPLY", "ACTIVATION", "POOLING", "REDUCE") == {"float16"}
+    assert half.layers["CAST float32"] == 1, "the cast behind the logits"
+    if arch == "mobilenet_v3_small":  # random weights fade away: some layers stay in float32, and casts lie between
+        kept = fp16_from_fp32(source, other, largest=largest_magnitudes(source, images.sources, preprocess)).kept
+        assert kept
+        assert dtypes(build(other), "CONVOLUTION", "ACTIVATION") == {"float16", "float32"}
 
-    prepare(source, tmp_path / "prepared.onnx", scheme="tensorrt")
-    ranges = calibrate(tmp_path / "prepared.onnx", images, preprocess=preprocess, symmetric=True)
-    report = int8_from_fp32(tmp_path / "prepared.onnx", integer, ranges.values, scheme="tensorrt")
-    assert report.kept == ()
-    assert build(integer).count(trt.int8) >= len(report.quantized)
+    prepare(source, other, scheme="tensorrt")
+    ranges = calibrate(other, images, preprocess=preprocess, symmetric=True)
+    quantized = int8_from_fp32(other, source, ranges.values, scheme="tensorrt")
+    assert quantized.kept == ()
+    integer = build(source)
+    assert integer.layers["QUANTIZE int8"] == len(quantized.quantized)
+    assert dtypes(integer, "QUANTIZE") == {"int8"}
+    assert dtypes(integer, "DEQUANTIZE", "CONVOLUTION", "MATRIX_MULTIPLY") == {"float32"}
+    for path in tmp_path.iterdir():  # VGG-16's fill a gigabyte
+        path.unlink()

@@ -61,6 +61,20 @@ def photo(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def drawn(tmp_path: Path) -> Path:
+    """A folder of two classes of drawn pictures, labels and a preprocess for small inputs."""
+    from edgecls_export.drawn import draw_pictures
+
+    (tmp_path / "labels.txt").write_text("ant\nbee\n")
+    (tmp_path / "pre.json").write_text('{"resize_size": 72, "crop_size": [64, 64]}')
+    for number, (_, picture) in enumerate(draw_pictures(24)):
+        folder = tmp_path / "drawn" / ("ant", "bee")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"{number:02}.png")
+    return tmp_path / "drawn"
+
+
+@pytest.fixture
 def refused() -> Refused:
     """Exit status 1, a line that says what is wrong and one that says what to do, no traceback."""
     return assert_refused

@@ -21,20 +21,6 @@ Refused = Callable[[subprocess.CompletedProcess[str], str, str], None]
 QUICK = ("squeezenet1_1", "--weights", "none", "--labels", "labels.txt", "--preprocess", "pre.json")
 
 
-@pytest.fixture
-def drawn(tmp_path: Path) -> Path:
-    """A folder of two classes of drawn pictures, labels and a preprocess for small inputs."""
-    from edgecls_export.drawn import draw_pictures
-
-    (tmp_path / "labels.txt").write_text("ant\nbee\n")
-    (tmp_path / "pre.json").write_text('{"resize_size": 72, "crop_size": [64, 64]}')
-    for number, (_, picture) in enumerate(draw_pictures(24)):
-        folder = tmp_path / "drawn" / ("ant", "bee")[number % 2]
-        folder.mkdir(parents=True, exist_ok=True)
-        picture.save(folder / f"{number:02}.png")
-    return tmp_path / "drawn"
-
-
 def test_all_precisions_at_once(in_process: Run, drawn: Path, tmp_path: Path) -> None:
     done = in_process(
         "export", *QUICK, "--precision", "fp32,fp16,int8", "--calibration", drawn, "--parity-images", drawn

@@ -1,0 +1,215 @@
+"""The packages that build engines, ``tensorrt`` (10.x and 11.x) and ``tensorrt_rtx``: one API, a few differences.
+
+Both are told what to say (their log goes to `logging`, their errors into ours) and asked how far they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgecls_runtime.errors import ExportError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from edgecls_runtime.engine_file import Flavour
+
+__all__ = ["FLAVOURS", "OTHER_TYPE", "TensorRT", "new_progress", "open_package"]
+
+FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt_rtx")
+
+OTHER_TYPE = "INT8 instead"
+"""What TensorRT says, as a mere warning, when it reads uint8 as int8: the engine would compute other numbers."""
+
+_log = logging.getLogger(__name__)
+_OLDEST_MAJOR = {"tensorrt": 10, "tensorrt_rtx": 1}
+"""Older ones take no strongly typed network from an ONNX file as it is written today."""
+
+
+@dataclass(frozen=True)
+class TensorRT:
+    """An imported package.
+
+    Attributes:
+        flavour: its import name.
+        module: the package itself.
+        version: its own.
+        log: what every builder of this process is given.
+    """
+
+    flavour: Flavour
+    module: Any
+    version: str
+    log: Any
+
+    def __str__(self) -> str:
+        return f"{self.flavour} {self.version}"
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[list[str]]:
+        """Collect what TensorRT calls an error, a text each (and `OTHER_TYPE`); one caller at a time."""
+        with _ONE_AT_A_TIME:
+            collected: list[str] = []
+            self.log.collected, self.log.raised = collected, None
+            try:
+                yield collected
+            finally:
+                self.log.collected = None
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def open_package(flavour: Flavour | None = None, *, ahead_of_time: bool = False) -> TensorRT:
+    """Import the package that shall build.
+
+    Args:
+        flavour: which one; None takes the one that is installed.
+        ahead_of_time: without the GPU that the engine is for, which `tensorrt_rtx` alone can.
+
+    Raises:
+        MissingDependencyError: it is not installed, or cannot be imported.
+        ExportError: both are installed and nobody chose.
+    """
+    if flavour is None:
+        flavour = "tensorrt_rtx" if ahead_of_time else _installed()
+    distribution = flavour.replace("_", "-")
+    try:
+        module = importlib.import_module(flavour)
+        version, log = str(module.__version__), _new_log(flavour)
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # its libraries are loaded as it is imported
+        raise MissingDependencyError(
+            f"{distribution}: cannot be imported ({_one_line(str(error))})",
+            f"Install it with: pip install 'edgecls[{distribution}]'",
+        ) from error
+    if int(version.partition(".")[0]) < _OLDEST_MAJOR[flavour]:
+        raise MissingDependencyError(
+            f"{distribution} {version}: is too old, engines are built with {_OLDEST_MAJOR[flavour]} or newer",
+            f"Install a newer one: pip install --upgrade 'edgecls[{distribution}]'",
+        )
+    return TensorRT(flavour, module, version, log)
+
+
+def _installed() -> Flavour:
+    found = [flavour for flavour in FLAVOURS if importlib.util.find_spec(flavour) is not None]
+    if not found:
+        raise MissingDependencyError(
+            "engines: neither tensorrt nor tensorrt-rtx is installed",
+            "Install one: pip install 'edgecls[tensorrt]', or 'edgecls[tensorrt-rtx]' (RTX GPUs; builds without one)",
+        )
+    if len(found) > 1:
+        raise ExportError(
+            "engines: tensorrt and tensorrt-rtx are both installed, and neither runs the other's engines",
+            "Choose: --flavour tensorrt, or --flavour tensorrt-rtx",
+        )
+    return found[0]
+
+
+@functools.cache
+def _new_log(flavour: Flavour) -> Any:
+    """Make the one log of a package in this process: TensorRT keeps a pointer to the first that it meets."""
+    trt: Any = importlib.import_module(flavour)
+    severity = trt.ILogger.Severity
+    levels = {
+        severity.INTERNAL_ERROR: logging.ERROR,
+        severity.ERROR: logging.ERROR,
+        severity.WARNING: logging.WARNING,
+        severity.INFO: logging.DEBUG,  # some forty lines a build
+    }
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.collected: list[str] | None = None
+            self.raised: BaseException | None = None
+
+        def log(self, level: Any, message: str) -> None:
+            try:
+                self.write(level, message)
+            except BaseException as error:  # noqa: BLE001 - Ctrl-C may come here, and TensorRT would swallow it
+                self.raised = error
+
+        def write(self, level: Any, message: str) -> None:
+            wanted = levels.get(level, 0)
+            if wanted == 0:  # VERBOSE: thousands of lines
+                return
+            if self.collected is not None and (wanted == logging.ERROR or OTHER_TYPE in message):
+                self.collected.append(_one_line(message))
+                wanted = logging.DEBUG
+            _log.log(wanted, "%s: %s", flavour, message)
+
+    return Log()
+
+
+def new_progress(trt: Any, report: Callable[[str, float], object]) -> Any:
+    """Make an ``IProgressMonitor`` that reports the phase and the share of the whole that is done.
+
+    What ``report`` raises, and what a signal raises within it, cancels the build and waits in ``raised``: through
+    TensorRT itself no exception passes.
+    """
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.raised: BaseException | None = None
+            self.phases: dict[str, _Phase] = {}
+            self.share = 0.0
+            self.lock = threading.Lock()  # phases may run in threads of their own
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            with self.lock:
+                self.phases[phase_name] = _Phase(parent_phase, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            with self.lock:
+                if phase_name in self.phases:
+                    self.phases[phase_name].done = step + 1
+                share = _share(self.phases)
+            return self.tell(phase_name, share)
+
+        def phase_finish(self, phase_name: str) -> None:
+            with self.lock:
+                phase = self.phases.pop(phase_name, None)
+            if phase is not None and phase.parent is None:  # the whole, of which not every step need be told
+                self.tell(phase_name, 1.0)
+
+        def tell(self, phase_name: str, share: float) -> bool:
+            if self.raised is not None:
+                return False
+            try:
+                with self.lock:
+                    self.share = max(self.share, share)
+                report(phase_name, self.share)
+            except BaseException as error:  # noqa: BLE001 - raised again once TensorRT has returned
+                self.raised = error
+            return self.raised is None
+
+    return Monitor()
+
+
+@dataclass
+class _Phase:
+    parent: str | None
+    steps: int
+    done: int = 0
+
+
+def _share(phases: dict[str, _Phase], parent: str | None = None) -> float:
+    """Return how much of a phase's children is done; phases that run side by side count by the furthest."""
+    shares = [
+        (phase.done + (_share(phases, name) if phase.done < phase.steps else 0)) / max(phase.steps, 1)
+        for name, phase in phases.items()
+        if phase.parent == parent and name != parent
+    ]
+    return min(max(shares, default=0.0), 1.0)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
