@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import shlex
 import time
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from edgecls_runtime import golden, manifest, onnx_file
 from edgecls_runtime.engine_file import ENGINE_SUFFIXES, BatchProfile, EngineSidecar, is_engine, sidecar_path
 from edgecls_runtime.errors import ExportError, OutputError
 from edgecls_runtime.output import check_writable, whole_files
+from edgecls_runtime.preflight import this_platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgecls_runtime.manifest import Manifest
     from edgecls_runtime.onnx_file import OnnxHeader
 
-__all__ = ["DEFAULT_BATCH", "EngineReport", "check_engine_target", "engine_from_onnx", "platform_name"]
+__all__ = ["DEFAULT_BATCH", "EngineReport", "check_engine_target", "engine_from_onnx"]
 
 DEFAULT_BATCH = BatchProfile(min=1, opt=1, max=8)
 """A device answers one picture at a time; kernels are chosen for that, and some more fit in one run."""
@@ -110,7 +110,7 @@ def engine_from_onnx(
             version=builder.package.version,
             compute_capabilities=_capabilities(builder, options),
             gpu=None if options.compute_capabilities or builder.gpu is None else builder.gpu.name,
-            platform=platform_name(),
+            platform=this_platform(),
             options=_recorded(options) | built.settings,
             profile=profile,
             input_dtype=header.inputs[0].dtype,
@@ -139,12 +139,6 @@ def check_engine_target(target: str | os.PathLike[str], *, force: bool) -> None:
         raise OutputError(f"{target}: is not called an engine", f"Let it end in one of: {', '.join(ENGINE_SUFFIXES)}")
     check_writable(target, force=force)
     check_writable(sidecar_path(target), force=force)
-
-
-def platform_name() -> str:
-    """Return operating system and processor of this machine, as ``linux-x86_64``."""
-    machine = platform.machine().lower()
-    return f"{platform.system().lower()}-{ {'amd64': 'x86_64', 'arm64': 'aarch64'}.get(machine, machine) }"
 
 
 def _check_model(header: OnnxHeader, document: Manifest | None, where: str) -> None:

@@ -79,11 +79,11 @@ def build_plan(
     trt, log = builder.package.module, builder.package.log
     with builder.package.errors() as errors:
         try:
-            maker = trt.Builder(log)
+            maker = trt.Builder(log.logger)
         except TypeError as error:  # what the bindings make of a null pointer
             raise _failed(builder, "cannot begin", errors) from error
         network = maker.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        parser = trt.OnnxParser(network, log)
+        parser = trt.OnnxParser(network, log.logger)
         if not parser.parse_from_file(os.fspath(source)):
             raise _refused(source, builder, [parser.get_error(index) for index in range(parser.num_errors)], errors)
         for said in errors:

@@ -5,20 +5,20 @@ Both are told what to say (their log goes to `logging`, their errors into ours) 
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import importlib
 import importlib.util
-import logging
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgecls_runtime.backends.tensorrt_log import log_of
 from edgecls_runtime.errors import ExportError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
+    from edgecls_runtime.backends.tensorrt_log import TensorRtLog
     from edgecls_runtime.engine_file import Flavour
 
 __all__ = ["FLAVOURS", "OTHER_TYPE", "TensorRT", "new_progress", "open_package"]
@@ -28,7 +28,6 @@ FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt_rtx")
 OTHER_TYPE = "INT8 instead"
 """What TensorRT says, as a mere warning, when it reads uint8 as int8: the engine would compute other numbers."""
 
-_log = logging.getLogger(__name__)
 _OLDEST_MAJOR = {"tensorrt": 10, "tensorrt_rtx": 1}
 """Older ones take no strongly typed network from an ONNX file as it is written today."""
 
@@ -47,24 +46,14 @@ class TensorRT:
     flavour: Flavour
     module: Any
     version: str
-    log: Any
+    log: TensorRtLog
 
     def __str__(self) -> str:
         return f"{self.flavour} {self.version}"
 
-    @contextlib.contextmanager
-    def errors(self) -> Iterator[list[str]]:
+    def errors(self) -> AbstractContextManager[list[str]]:
         """Collect what TensorRT calls an error, a text each (and `OTHER_TYPE`); one caller at a time."""
-        with _ONE_AT_A_TIME:
-            collected: list[str] = []
-            self.log.collected, self.log.raised = collected, None
-            try:
-                yield collected
-            finally:
-                self.log.collected = None
-
-
-_ONE_AT_A_TIME = threading.Lock()
+        return self.log.collect(OTHER_TYPE)
 
 
 def open_package(flavour: Flavour | None = None, *, ahead_of_time: bool = False) -> TensorRT:
@@ -83,7 +72,7 @@ def open_package(flavour: Flavour | None = None, *, ahead_of_time: bool = False)
     distribution = flavour.replace("_", "-")
     try:
         module = importlib.import_module(flavour)
-        version, log = str(module.__version__), _new_log(flavour)
+        version, log = str(module.__version__), log_of(module)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:  # its libraries are loaded as it is imported
         raise MissingDependencyError(
             f"{distribution}: cannot be imported ({_one_line(str(error))})",
@@ -110,42 +99,6 @@ def _installed() -> Flavour:
             "Choose: --flavour tensorrt, or --flavour tensorrt-rtx",
         )
     return found[0]
-
-
-@functools.cache
-def _new_log(flavour: Flavour) -> Any:
-    """Make the one log of a package in this process: TensorRT keeps a pointer to the first that it meets."""
-    trt: Any = importlib.import_module(flavour)
-    severity = trt.ILogger.Severity
-    levels = {
-        severity.INTERNAL_ERROR: logging.ERROR,
-        severity.ERROR: logging.ERROR,
-        severity.WARNING: logging.WARNING,
-        severity.INFO: logging.DEBUG,  # some forty lines a build
-    }
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.collected: list[str] | None = None
-            self.raised: BaseException | None = None
-
-        def log(self, level: Any, message: str) -> None:
-            try:
-                self.write(level, message)
-            except BaseException as error:  # noqa: BLE001 - Ctrl-C may come here, and TensorRT would swallow it
-                self.raised = error
-
-        def write(self, level: Any, message: str) -> None:
-            wanted = levels.get(level, 0)
-            if wanted == 0:  # VERBOSE: thousands of lines
-                return
-            if self.collected is not None and (wanted == logging.ERROR or OTHER_TYPE in message):
-                self.collected.append(_one_line(message))
-                wanted = logging.DEBUG
-            _log.log(wanted, "%s: %s", flavour, message)
-
-    return Log()
 
 
 def new_progress(trt: Any, report: Callable[[str, float], object]) -> Any:

@@ -19,13 +19,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecls_export import engine, engine_options, tensorrt_package
+from edgecls_export import engine, engine_options
 from edgecls_export.engine import DEFAULT_BATCH, engine_from_onnx
 from edgecls_export.engine_options import EngineOptions
 from edgecls_export.gpu import Gpu
 from edgecls_runtime import engine_file, golden, manifest
+from edgecls_runtime.backends import tensorrt_log
 from edgecls_runtime.engine_file import BatchProfile
 from edgecls_runtime.errors import EdgeclsError, ExportError, ModelError, OutputError, ProviderError, VerificationError
+from edgecls_runtime.preflight import this_platform
 
 trt: Any = pytest.importorskip(
     "tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install 'edgecls[tensorrt-rtx]'"
@@ -65,7 +67,7 @@ def test_an_engine_and_what_lies_beside_it(models: Path, tmp_path: Path) -> None
     assert found.version.count(".") >= 2
     assert found.compute_capabilities == ("8.6", "8.9")
     assert found.gpu is None
-    assert found.platform == engine.platform_name()
+    assert found.platform == this_platform()
     assert found.profile == DEFAULT_BATCH
     assert (found.input_dtype, found.output_dtype) == ("float32", "float32")
     assert (found.onnx, found.onnx_sha256) == ("tiny.onnx", sha256(source))
@@ -157,14 +159,14 @@ def test_an_interrupt_while_the_log_is_written_is_not_lost(
         if "minShape" in str(arguments):  # the builder's first line
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(tensorrt_package._log, "log", interrupted)
+    monkeypatch.setattr(tensorrt_log._log, "log", interrupted)
     with pytest.raises(KeyboardInterrupt):
         engine_from_onnx(models / "tiny.onnx", tmp_path / "m.engine", options=AHEAD)
     assert os.listdir(tmp_path) == []
 
 
 def test_tensorrts_log_goes_to_logging(models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG, "edgecls_export"):
+    with caplog.at_level(logging.DEBUG, "edgecls_runtime"):
         engine_from_onnx(models / "tiny.onnx", tmp_path / "m.engine", options=AHEAD)
     assert any("Engine generation completed" in record.message for record in caplog.records)
     assert all(record.levelno == logging.DEBUG for record in caplog.records)

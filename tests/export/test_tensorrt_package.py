@@ -57,7 +57,7 @@ def test_an_old_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     old = types.ModuleType("tensorrt")
     old.__version__ = "8.6.1"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tensorrt", old)
-    monkeypatch.setattr(tensorrt_package, "_new_log", lambda _: None)
+    monkeypatch.setattr(tensorrt_package, "log_of", lambda _: None)
     with pytest.raises(MissingDependencyError, match="tensorrt 8.6.1: is too old, .* 10 or newer\n.*--upgrade"):
         open_package("tensorrt")
 
@@ -80,16 +80,16 @@ def test_all_builds_of_a_process_share_one_log() -> None:
 def test_errors_are_collected_and_warnings_that_change_numbers_too(caplog: pytest.LogCaptureFixture) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
     package = open_package("tensorrt_rtx")
-    with caplog.at_level("DEBUG", "edgecls_export"), package.errors() as errors:
-        package.log.log(trt.ILogger.ERROR, "first\n  and second line")
-        package.log.log(trt.ILogger.WARNING, "reads UINT8, defaulting to INT8 instead.")
-        package.log.log(trt.ILogger.WARNING, "a warning")
-        package.log.log(trt.ILogger.VERBOSE, "chatter")
+    with caplog.at_level("DEBUG", "edgecls_runtime"), package.errors() as errors:
+        package.log.logger.log(trt.ILogger.ERROR, "first\n  and second line")
+        package.log.logger.log(trt.ILogger.WARNING, "reads UINT8, defaulting to INT8 instead.")
+        package.log.logger.log(trt.ILogger.WARNING, "a warning")
+        package.log.logger.log(trt.ILogger.VERBOSE, "chatter")
     assert errors == ["first and second line", "reads UINT8, defaulting to INT8 instead."]
-    package.log.log(trt.ILogger.ERROR, "outside of a build")
+    package.log.logger.log(trt.ILogger.ERROR, "outside of a build")
+    assert package.log.take() == "outside of a build"
     assert [(record.levelname, record.message) for record in caplog.records][2:] == [
         ("WARNING", "tensorrt_rtx: a warning"),
-        ("ERROR", "tensorrt_rtx: outside of a build"),
     ]
 
 

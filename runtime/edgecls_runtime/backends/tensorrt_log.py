@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["TensorRtLog", "log_of"]
 
@@ -21,26 +25,33 @@ class TensorRtLog:
 
     Attributes:
         logger: what the package's builders and runtimes are given.
+        raised: what a signal raised while TensorRT wrote its log: through TensorRT itself no exception passes.
     """
 
     def __init__(self, trt: Any) -> None:
         severity = trt.ILogger.Severity
-        errors: deque[tuple[int, str]] = deque(maxlen=100)
+        self._name: str = trt.__name__
+        self._levels = {  # VERBOSE is left out: thousands of lines
+            severity.INTERNAL_ERROR: logging.ERROR,
+            severity.ERROR: logging.ERROR,
+            severity.WARNING: logging.WARNING,
+            severity.INFO: logging.DEBUG,  # some forty lines a build
+        }
+        self._errors: deque[tuple[int, str]] = deque(maxlen=100)
+        self._collected: list[str] | None = None
+        self._also = ""
+        self._one_at_a_time = threading.Lock()
+        self.raised: BaseException | None = None
+        write = self._write
 
         class Logger(trt.ILogger):  # type: ignore[misc]
             def __init__(self) -> None:
                 trt.ILogger.__init__(self)
 
             def log(self, kind: Any, text: str) -> None:
-                if kind in (severity.ERROR, severity.INTERNAL_ERROR):
-                    errors.append((threading.get_ident(), " ".join(text.split())))
-                # An error reaches the caller in an exception, which quotes it.
-                is_warning = kind == severity.WARNING and _ANOTHER_LOGGER not in text
-                level = logging.WARNING if is_warning else logging.DEBUG
-                _log.log(level, "%s: %s", trt.__name__, text)
+                write(kind, text)
 
         self.logger = Logger()
-        self._errors = errors
 
     def take(self) -> str:
         """Return the first error of this thread since it last asked: the cause, where the rest says who noticed it."""
@@ -50,6 +61,35 @@ class TensorRtLog:
         self._errors.clear()
         self._errors.extend(item for item in errors if item[0] != here)
         return own[0] if own else (errors[-1][1] if errors else "TensorRT gave no reason")
+
+    @contextlib.contextmanager
+    def collect(self, also: str) -> Iterator[list[str]]:
+        """Collect the errors of all threads, a line each, and warnings that say ``also``; one caller at a time."""
+        with self._one_at_a_time:
+            self.raised, self._also, self._collected = None, also, []
+            try:
+                yield self._collected
+            finally:
+                self._collected = None
+
+    def _write(self, kind: Any, text: str) -> None:
+        try:
+            level = self._levels.get(kind)
+            if level is None:
+                return
+            line = " ".join(text.split())
+            # What reaches the caller in an exception, which quotes it, is not said twice.
+            if self._collected is not None and (level == logging.ERROR or self._also in line):
+                self._collected.append(line)
+                level = logging.DEBUG
+            elif level == logging.ERROR:
+                self._errors.append((threading.get_ident(), line))
+                level = logging.DEBUG
+            elif _ANOTHER_LOGGER in line:
+                level = logging.DEBUG
+            _log.log(level, "%s: %s", self._name, text)
+        except BaseException as error:  # noqa: BLE001 - Ctrl-C may come here
+            self.raised = error
 
 
 @functools.cache
