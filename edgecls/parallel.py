@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
+
+from edgecls_runtime.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -15,11 +16,6 @@ __all__ = ["bounded_map", "usable_cpus"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def usable_cpus() -> int:
-    """Return how many CPUs this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def bounded_map(

@@ -10,15 +10,24 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from edgecls_runtime.errors import ImageError
 
-from .options import labels_option, preprocess_option, provider_option, threads_option
+from .options import (
+    labels_option,
+    preprocess_option,
+    provider_option,
+    session_options,
+    session_settings,
+    threads_option,
+)
 from .pictures import STDIN, find_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from edgecls_runtime.backends.settings import InferencePrecision
     from edgecls_runtime.classifier import Classifier
     from edgecls_runtime.preprocess import Preprocess
 
@@ -39,6 +48,8 @@ __all__ = ["infer"]
 )
 @provider_option
 @threads_option
+@session_options
+@click.option("--profile", metavar="FILE", help="Of edgecls tune, in place of the provider and all that.")
 @labels_option
 @preprocess_option
 @click.option("--max-pixels", type=click.IntRange(min=1), help="Refuse larger pictures.  [default: 89478485]")
@@ -51,6 +62,9 @@ def infer(
     output_format: str,
     provider: str,
     threads: int | None,
+    spinning: bool | None,
+    inference_precision: InferencePrecision | None,
+    profile: str | None,
     labels: tuple[str, ...] | None,
     preprocess: Preprocess | None,
     max_pixels: int | None,
@@ -67,6 +81,11 @@ def infer(
     from edgecls_runtime.classifier import Classifier
     from edgecls_runtime.preprocess import MAX_PIXELS
 
+    if profile is not None:
+        for name in ("provider", "threads", "spinning", "inference_precision"):
+            if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+                option = name.replace("_", "-")
+                raise click.UsageError(f"--profile says it all: leave out --{option}.", ctx)
     max_pixels = max_pixels or MAX_PIXELS
     # Pillow's own guards (of frames and tiles) are one global; this process is ours, so they rise with ours.
     Image.MAX_IMAGE_PIXELS = max(max_pixels, MAX_PIXELS)
@@ -85,6 +104,8 @@ def infer(
         engine,
         provider=provider,
         threads=threads,
+        settings=session_settings(spinning, inference_precision),
+        profile=profile,
         labels=labels,
         preprocess=preprocess,
         max_pixels=max_pixels,

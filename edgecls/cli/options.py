@@ -5,21 +5,48 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgecls_runtime.backends import PROVIDERS
 from edgecls_runtime.errors import ManifestError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from edgecls_runtime.backends.settings import InferencePrecision, SessionSettings
     from edgecls_runtime.preprocess import Preprocess
 
-__all__ = ["labels_option", "preprocess_option", "provider_option", "threads_option", "training_packages"]
+__all__ = [
+    "INFERENCE_PRECISIONS",
+    "PROVIDERS",
+    "labels_option",
+    "preprocess_option",
+    "provider_option",
+    "session_options",
+    "session_settings",
+    "threads_option",
+    "training_packages",
+]
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 # Resize sizes of torchvision's two generations of ImageNet weights; all else is `Preprocess`'s default.
 _PRESETS = {"imagenet": 256, "imagenet-232": 232}
+INFERENCE_PRECISIONS = ("f32", "bf16", "f16")
+_SESSION_OPTIONS = (
+    click.option(
+        "--spinning/--no-spinning",
+        default=None,
+        help="cpu: threads wait busily between runs too, or never.  [default: within a run]",
+    ),
+    click.option(
+        "--inference-precision",
+        type=click.Choice(INFERENCE_PRECISIONS),
+        help="openvino: what to compute in; less than f32 rounds.  [default: f32]",
+    ),
+)
 
 
 class _Labels(click.ParamType[tuple[str, ...]]):
@@ -76,11 +103,25 @@ preprocess_option = click.option(
     help="What turns a picture into the input: resize, crop, mean, std, ...",
 )
 provider_option = click.option(
-    "--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to run, strictly."
+    "--provider", type=click.Choice(PROVIDERS), default="cpu", show_default=True, help="Where to run, strictly."
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads of one run.  [default: one a physical core]"
+    "--threads", type=click.IntRange(min=1), help="CPU threads of one run.  [default: one a usable physical core]"
 )
+
+
+def session_options(command: _Command) -> _Command:
+    """Add the options that `session_settings` takes: what an engine lets one choose beyond its threads."""
+    for option in reversed(_SESSION_OPTIONS):
+        command = option(command)
+    return command
+
+
+def session_settings(spinning: bool | None, inference_precision: InferencePrecision | None) -> SessionSettings:
+    """Return what was chosen; None leaves it to the default."""
+    from edgecls_runtime.backends.settings import SessionSettings
+
+    return SessionSettings(spinning=spinning, inference_precision=inference_precision)
 
 
 @contextlib.contextmanager

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 import click
 
-from .options import provider_option, threads_option
+from .options import provider_option, session_options, session_settings, threads_option
+
+if TYPE_CHECKING:
+    from edgecls_runtime.backends.settings import InferencePrecision
 
 __all__ = ["verify"]
 
@@ -16,8 +20,16 @@ __all__ = ["verify"]
 @click.argument("model")
 @provider_option
 @threads_option
+@session_options
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
-def verify(model: str, provider: str, threads: int | None, as_json: bool) -> None:
+def verify(
+    model: str,
+    provider: str,
+    threads: int | None,
+    spinning: bool | None,
+    inference_precision: InferencePrecision | None,
+    as_json: bool,
+) -> None:
     """Prove that this machine computes the model as it was exported.
 
     Checks the graph's digest, the labels and preprocess, this machine's resize, and the golden outputs that PyTorch
@@ -25,7 +37,9 @@ def verify(model: str, provider: str, threads: int | None, as_json: bool) -> Non
     """
     from edgecls_runtime import golden
 
-    result = golden.verify(model, provider=provider, threads=threads)
+    result = golden.verify(
+        model, provider=provider, threads=threads, settings=session_settings(spinning, inference_precision)
+    )
     if as_json:
         click.echo(json.dumps({"passed": bool(result), **dataclasses.asdict(result)}, indent=2))
     else:

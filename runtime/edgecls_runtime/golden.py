@@ -18,7 +18,7 @@ from edgecls_runtime.errors import ManifestError, VerificationError
 from edgecls_runtime.manifest import Golden, Manifest
 from edgecls_runtime.onnx_file import graph_sha256
 from edgecls_runtime.preprocess import Preprocess, decode, normalize, resize_and_crop
-from edgecls_runtime.tolerance import TOLERANCES
+from edgecls_runtime.tolerance import INFERENCE_TOLERANCES, TOLERANCES
 
 if TYPE_CHECKING:
     import os
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Check", "Verification", "draw_picture", "golden_from_reference", "verify"]
+    from edgecls_runtime.backends.settings import SessionSettings
+
+__all__ = ["Check", "Verification", "draw_picture", "golden_from_reference", "verify", "verify_loaded"]
 
 _PICTURES = 4
 _HEIGHT, _WIDTH = 300, 400  # not the size of any crop, so that the resize has work to do
@@ -99,41 +101,58 @@ def golden_from_reference(
     )
 
 
-def verify(path: str | os.PathLike[str], *, provider: str = "cpu", threads: int | None = None) -> Verification:
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    provider: str = "cpu",
+    threads: int | None = None,
+    settings: SessionSettings | None = None,
+) -> Verification:
     """Check a model on this machine against what its manifest recorded at export.
 
     Four things: the graph is the one that was proven; labels and preprocess are those; this machine's resize
-    makes the same pixels; its engine computes the recorded logits within the tolerance of the model's precision.
+    makes the same pixels; its engine computes the recorded logits within the tolerance of the precision.
 
     Raises:
         ModelError: the model cannot be loaded.
         ManifestError: it carries no manifest, or no golden outputs.
         ProviderError: the provider is not there.
     """
-    with Classifier.load(path, provider=provider, threads=threads) as classifier:
-        manifest = classifier.manifest
-        if manifest is None or manifest.golden is None:
-            raise ManifestError(
-                f"{path}: carries no {'golden outputs' if manifest else 'manifest'} to verify it by",
-                "Export it with edgecls: edgecls export ARCH|CHECKPOINT",
-            )
-        golden = manifest.golden
-        pixels = [_pixels(number, manifest.preprocess) for number in range(len(golden.pixels_sha256))]
-        logits = classifier.run(np.stack([normalize(picture, manifest.preprocess) for picture in pixels]))
-        checks = (
-            _compare_digests("graph", [graph_sha256(path)], [manifest.graph_sha256], "nodes and weights"),
-            _compare_digests(
-                "contract", [manifest.contract_sha256()], [golden.contract_sha256], "labels, activation and preprocess"
-            ),
-            _compare_digests(
-                "pixels",
-                [_sha256(picture) for picture in pixels],
-                list(golden.pixels_sha256),
-                "resized golden pictures",
-            ),
-            _compare_logits(logits, golden.logits(), manifest.precision, f"{classifier.provider}, {classifier.engine}"),
+    with Classifier.load(path, provider=provider, threads=threads, settings=settings) as classifier:
+        return verify_loaded(classifier)
+
+
+def verify_loaded(classifier: Classifier) -> Verification:
+    """Check, as `verify` does, a model that is loaded already.
+
+    Raises:
+        ManifestError: it carries no manifest, or no golden outputs.
+        ModelError: the run failed.
+    """
+    path, manifest = classifier.path, classifier.manifest
+    if manifest is None or manifest.golden is None:
+        raise ManifestError(
+            f"{path}: carries no {'golden outputs' if manifest else 'manifest'} to verify it by",
+            "Export it with edgecls: edgecls export ARCH|CHECKPOINT",
         )
-    return Verification(classifier.path, checks)
+    golden = manifest.golden
+    pixels = [_pixels(number, manifest.preprocess) for number in range(len(golden.pixels_sha256))]
+    logits = classifier.run(np.stack([normalize(picture, manifest.preprocess) for picture in pixels]))
+    bound = TOLERANCES[manifest.precision].max_golden_diff
+    computed_in = classifier.placement.settings.inference_precision
+    if computed_in in INFERENCE_TOLERANCES:
+        bound = max(bound, INFERENCE_TOLERANCES[computed_in].max_golden_diff)
+    checks = (
+        _compare_digests("graph", [graph_sha256(path)], [manifest.graph_sha256], "nodes and weights"),
+        _compare_digests(
+            "contract", [manifest.contract_sha256()], [golden.contract_sha256], "labels, activation and preprocess"
+        ),
+        _compare_digests(
+            "pixels", [_sha256(picture) for picture in pixels], list(golden.pixels_sha256), "resized golden pictures"
+        ),
+        _compare_logits(logits, golden.logits(), bound, f"{classifier.provider}, {classifier.engine}"),
+    )
+    return Verification(path, checks)
 
 
 def _triangle(position: NDArray[np.int64], period: int) -> NDArray[np.int64]:
@@ -160,8 +179,7 @@ def _compare_digests(name: str, found: list[str], expected: list[str], what: str
     )
 
 
-def _compare_logits(logits: NDArray[np.float32], expected: NDArray[np.float32], precision: str, on: str) -> Check:
-    bound = TOLERANCES[precision].max_golden_diff
+def _compare_logits(logits: NDArray[np.float32], expected: NDArray[np.float32], bound: float, on: str) -> Check:
     scale = float(np.abs(expected).max())
     difference = float(np.abs(logits - expected).max())
     relative = difference / scale if scale else float("inf")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from edgecls_runtime.backends.settings import SessionSettings
+from edgecls_runtime.cpus import default_threads
 from edgecls_runtime.errors import ProviderError
 
 if TYPE_CHECKING:
@@ -14,9 +16,9 @@ if TYPE_CHECKING:
 
     from edgecls_runtime.onnx_file import TensorInfo
 
-__all__ = ["PROVIDERS", "Backend", "open_backend"]
+__all__ = ["PROVIDERS", "Backend", "SessionSettings", "open_backend"]
 
-PROVIDERS = ("cpu", "cuda")
+PROVIDERS = ("cpu", "cuda", "openvino")
 """Where a model can run, each strictly: what was asked for, or a `ProviderError`."""
 
 
@@ -44,21 +46,36 @@ class Backend(Protocol):
         ...
 
 
-def open_backend(path: str | os.PathLike[str], *, provider: str = "cpu", threads: int | None = None) -> Backend:
+def open_backend(
+    path: str | os.PathLike[str],
+    *,
+    provider: str = "cpu",
+    threads: int | None = None,
+    settings: SessionSettings | None = None,
+) -> Backend:
     """Load a model into the engine that serves a provider.
 
     Args:
         path: of an ONNX file.
         provider: one of `PROVIDERS`.
-        threads: for one run; None leaves it to the engine, which takes one a physical core.
+        threads: for one run; None for one a physical core, or fewer where this process may not use all of them.
+        settings: what else there is to choose; None for the defaults.
 
     Raises:
         ModelError: the engine cannot load the model.
-        ProviderError: the provider is unknown, or not there.
+        ProviderError: the provider is unknown, not there, or has no such setting.
         MissingDependencyError: its package is not installed.
     """
     if provider not in PROVIDERS:
         raise ProviderError(f"provider {provider!r}: is unknown", f"Choose one of: {', '.join(PROVIDERS)}")
+    settings = settings or SessionSettings()
+    settings.check(provider)
+    if threads is None and settings.cpus is None:
+        threads = default_threads()
+    if provider == "openvino":
+        from edgecls_runtime.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(path, threads=threads, settings=settings)
     from edgecls_runtime.backends.onnxruntime import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(path, provider=provider, threads=threads)
+    return OnnxRuntimeBackend(path, provider=provider, threads=threads, settings=settings)

@@ -13,6 +13,8 @@ from edgecls_runtime.onnx_file import TensorInfo
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgecls_runtime.backends.settings import SessionSettings
+
 __all__ = ["OnnxRuntimeBackend", "import_onnxruntime"]
 
 _PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
@@ -48,10 +50,12 @@ def import_onnxruntime() -> Any:
 class OnnxRuntimeBackend:
     """A model in an ONNX Runtime session (see `edgecls_runtime.backends.Backend`)."""
 
-    def __init__(self, path: str | os.PathLike[str], *, provider: str, threads: int | None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, provider: str, threads: int | None, settings: SessionSettings
+    ) -> None:
         onnxruntime = import_onnxruntime()
         where = os.fspath(path)
-        name, settings = _PROVIDERS[provider]
+        name, provider_options = _PROVIDERS[provider]
         available = onnxruntime.get_available_providers()
         if name not in available:
             raise ProviderError(
@@ -60,14 +64,13 @@ class OnnxRuntimeBackend:
             )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _FATAL_ONLY
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        _place(options, threads, settings)
         if provider == "cuda":
             onnxruntime.preload_dlls()  # CUDA and cuDNN from the nvidia-* wheels, without importing torch
             # Otherwise a node without CUDA kernel, or CUDA as a whole, goes to the CPU with no more than a log line.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
-            session = onnxruntime.InferenceSession(where, options, providers=[(name, settings)])
+            session = onnxruntime.InferenceSession(where, options, providers=[(name, provider_options)])
         except Exception as error:  # its exceptions have no common base short of this
             raise _load_error(where, provider, error) from error
         got = session.get_providers()
@@ -96,6 +99,27 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         """Free the session."""
         self._session = None
+
+
+def _place(options: Any, threads: int | None, settings: SessionSettings) -> None:
+    """Set what decides which CPUs a session keeps busy, and when."""
+    if settings.cpus is not None:
+        if threads is None:
+            threads = len(settings.cpus) + 1
+        if len(settings.cpus) != threads - 1:
+            raise ProviderError(
+                f"cpus: {len(settings.cpus)} CPUs for {threads} threads",
+                f"Name {threads - 1}: one for each thread but the caller's own.",
+            )
+        # Groups by semicolons, one for each thread of the pool; ONNX Runtime counts CPUs from 1.
+        affinities = ";".join(str(cpu + 1) for cpu in settings.cpus)
+        options.add_session_config_entry("session.intra_op_thread_affinities", affinities)
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    # A thread that slept takes longer to wake than most nodes take to compute; but ONNX Runtime's own default, to go on
+    # spinning after a run, takes the cores from the caller, from other sessions and from the battery.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if settings.spinning is False else "1")
+    options.add_session_config_entry("session.force_spinning_stop", "0" if settings.spinning else "1")
 
 
 def _tensor_info(tensor: Any) -> TensorInfo:
