@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from .bars import picture_bar
+from .bars import new_bar
 from .options import INFERENCE_PRECISIONS, PROVIDERS
 
 if TYPE_CHECKING:
@@ -59,7 +59,12 @@ def tune(
 
     output = output or Path(f"{model}.profile.json")
     check_writable(output, force=force)
-    with picture_bar("tuning", 0) as advance:
+    with new_bar("tuning", 1) as bar:
+
+        def advance(count: int, total: int) -> None:
+            bar.length = total
+            bar.update(count, "")
+
         profile = tune_model(
             model,
             providers=providers or PROVIDERS,

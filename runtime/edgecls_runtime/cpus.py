@@ -107,7 +107,7 @@ def _relative(path: str, mounted_root: str) -> str:
 def _quota_v2(folder: Path) -> float | None:
     fields = _text(folder / "cpu.max").split()
     with contextlib.suppress(ValueError):
-        if len(fields) == 2 and fields[0] != "max":
+        if len(fields) == 2 and fields[0] != "max" and int(fields[1]) > 0:
             return int(fields[0]) / int(fields[1])
     return None
 

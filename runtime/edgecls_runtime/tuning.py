@@ -57,7 +57,7 @@ def tune(
     batch_sizes: Sequence[int] | None = None,
     inference_precisions: Sequence[InferencePrecision] = (),
     rounds: int = 5,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Profile:
     """Measure a model in every way that computes it right, and choose the quickest, or the simplest of equals.
 
@@ -72,7 +72,7 @@ def tune(
         batch_sizes: pictures a run; None for one, or for what the model fixes.
         inference_precisions: of OpenVINO, besides float32: they round, so they are tried only when asked for.
         rounds: turns of each.
-        progress: called with the share of the work done since the last call, in trials of a round.
+        progress: called with the steps done since the last call, and the number of all steps.
 
     Raises:
         ManifestError: the model has no golden outputs.
@@ -94,6 +94,8 @@ def tune(
     failures: dict[Placement, str] = {}
     engines: dict[Placement, str] = {}
     placements = list(candidates(providers, _thread_counts() if threads is None else threads, inference_precisions))
+    measured = len(batch_sizes) * rounds  # of each placement
+    steps = len(placements) * (1 + measured)
     for placement in placements:
         try:
             with _load(path, placement) as classifier:
@@ -102,7 +104,7 @@ def tune(
         except EdgeclsError as error:
             failures[placement] = error.cause
         if progress is not None:
-            progress(1)
+            progress(1 + measured if placement in failures else 1, steps)
     if not engines:
         raise ModelError(
             f"{where}: no way to run it was found: {failures[placements[0]]}", f"Try: edgecls verify {where}"
@@ -114,7 +116,7 @@ def tune(
         for way in ways if number % 2 else reversed(ways):  # who comes after whom turns too
             times[way].append(_p50_ms(path, *way))
             if progress is not None:
-                progress(1)
+                progress(1, steps)
     trials = [Trial(placement=way[0], batch_size=way[1], round_ms=tuple(times[way])) for way in ways]
     chosen, equals = choose(trials)
     trials += [
@@ -149,7 +151,7 @@ def _slower(trial: Trial, quickest: Trial) -> bool:
 
 
 def _complexity(trial: Trial) -> tuple[object, ...]:
-    """Order by what costs least elsewhere: numbers as they are, ONNX Runtime, small batches, few threads that spin little."""
+    """Order by what costs least elsewhere: exact numbers, ONNX Runtime, small batches, few threads that spin little."""
     placement = trial.placement
     return (
         placement.settings.inference_precision is not None,
