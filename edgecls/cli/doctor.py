@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import TYPE_CHECKING
 
 import click
 
-from edgecls_runtime.backends import PROVIDERS
 from edgecls_runtime.errors import MissingDependencyError, ProviderError
+
+if TYPE_CHECKING:
+    from edgecls_runtime.diagnosis import Finding
 
 __all__ = ["doctor"]
 
@@ -17,6 +20,7 @@ _PACKAGES = {
     "engines": ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx"),
     "training": ("torch", "torchvision", "torchinfo", "onnx", "onnxscript"),
 }
+_SELF_TESTED = ("cpu", "cuda", "openvino")  # those that run ONNX files
 
 
 @click.command()
@@ -47,7 +51,7 @@ def doctor() -> None:
             "installed; they are one import package, and either may have overwritten the other",
             "Keep one: pip uninstall onnxruntime onnxruntime-gpu && pip install 'edgecls[gpu]'  (or 'edgecls[cpu]')",
         )
-    findings = []
+    findings: list[Finding] = []
     if versions["onnxruntime"] or versions["onnxruntime-gpu"] or not versions["openvino"]:
         from edgecls_runtime.backends.onnxruntime import import_onnxruntime
 
@@ -59,7 +63,7 @@ def doctor() -> None:
         findings += cuda_findings(libraries, machine.gpus)
     for finding in findings:
         click.echo(finding)
-    for provider in PROVIDERS:
+    for provider in _SELF_TESTED:
         for finding in self_test(provider):
             click.echo(finding)
             findings.append(finding)

@@ -58,13 +58,13 @@ def _integers(architecture: str, flags: set[str]) -> Finding:
             return Finding("int8", f"quick and right: {', '.join(kind)} add products of integers in 32 bits")
         return Finding(
             "int8",
-            "no VNNI: products of 8-bit integers are added in 16 bits, which saturate; files for other CPUs lose accuracy",
+            "no VNNI: products are added in 16 bits, which saturate; files of --target cpu lose accuracy here",
             "export with: edgecls export MODEL --int8 --target cpu-any",
         )
     if architecture in ("aarch64", "arm64"):
-        kind = [name for name in ("i8mm", "asimddp") if name in flags]
-        if kind:
-            return Finding("int8", f"quick and right: {', '.join(kind)} add products of integers in 32 bits")
+        products = [name for name in ("i8mm", "asimddp") if name in flags]
+        if products:
+            return Finding("int8", f"quick and right: {', '.join(products)} add products of integers in 32 bits")
         return Finding("int8", "right, but slow: neither dot products (asimddp) nor i8mm; hold int8 against fp32")
     return Finding("int8", f"not known for {architecture}: see the self-test")
 

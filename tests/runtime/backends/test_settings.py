@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import onnxruntime
@@ -42,9 +43,11 @@ def test_cpus_are_those_of_the_engines_own_threads(models: Path, options: list) 
     with Classifier.load(models / "tiny.onnx", settings=SessionSettings(cpus=(HERE,))):
         assert options[0].intra_op_num_threads == 2
         assert options[0].get_session_config_entry("session.intra_op_thread_affinities") == str(HERE + 1)
-        new = [int(task) for task in set(os.listdir(tasks)) - before] if before else []
-        allowed = [os.sched_getaffinity(task) for task in new]
-        assert not before or len(os.sched_getaffinity(0)) == 1 or {HERE} in allowed
+        if before and len(os.sched_getaffinity(0)) > 1:
+            (new,) = set(os.listdir(tasks)) - before
+            end = time.monotonic() + 30
+            while os.sched_getaffinity(int(new)) != {HERE}:  # the thread binds itself, once it runs
+                assert time.monotonic() < end
     with pytest.raises(ProviderError, match="cpus: 1 CPUs for 3 threads"):
         Classifier.load(models / "tiny.onnx", threads=3, settings=SessionSettings(cpus=(HERE,)))
     with pytest.raises(ProviderError, match="this process may not use CPU 4095"):
