@@ -15,7 +15,7 @@ help:  ## list the targets
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip $(PIP_INSTALL) --editable '.[cpu,train,dev]'
+	$(BIN)/python -m pip $(PIP_INSTALL) --editable '.[cpu,openvino,train,dev]'
 	@touch $@
 
 # Not editable: this also proves that the wheel holds what it must.

@@ -124,7 +124,7 @@ def compare_files(
         images: the pictures.
         origin: which pictures, in words.
         targets: the index of each one's class; None where they have no labels.
-        provider: ``cpu`` or ``cuda``.
+        provider: ``cpu``, ``cuda`` or ``openvino``.
         threads: of one run; None leaves it to the engine.
         max_drop: percentage points that a recommended file may lose.
         progress: called with the number of pictures done since the last call.

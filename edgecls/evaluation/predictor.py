@@ -86,7 +86,7 @@ def open_predictor(
     Args:
         path: of the file.
         device: for a checkpoint; ``auto`` takes CUDA, else MPS, else the CPU.
-        provider: for an artifact: ``cpu`` or ``cuda``.
+        provider: for an artifact: ``cpu``, ``cuda`` or ``openvino``.
         threads: for an artifact: of one run; None leaves it to the engine.
         labels: for an artifact that is not edgecls's own.
         preprocess: likewise.
