@@ -15,7 +15,7 @@ help:  ## list the targets
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip $(PIP_INSTALL) --editable '.[cpu,train,tensorrt-rtx,dev]'
+	$(BIN)/python -m pip $(PIP_INSTALL) --editable '.[cpu,openvino,train,tensorrt-rtx,dev]'
 	@touch $@
 
 # Not editable: this also proves that the wheel holds what it must.

@@ -30,7 +30,8 @@ from overhead import EDGECLS, cpu_name, in_turn, run
 
 import edgecls_runtime
 from edgecls_runtime import Classifier
-from edgecls_runtime.parallel import bounded_map, usable_cpus
+from edgecls_runtime.cpus import usable_cpus
+from edgecls_runtime.parallel import bounded_map
 from edgecls_runtime.preprocess import load
 
 if TYPE_CHECKING:

@@ -106,7 +106,7 @@ def per_picture(model: str, pictures: list[str], rounds: int, threads: int) -> t
     with Classifier.load(model, threads=threads) as classifier:
         # The classifier's own session: a second one would bring a second pool of threads, which spin for a while
         # after each run and slow down whatever comes next.
-        session = classifier._backend._session
+        session = classifier._model.backend._session
         name = session.get_inputs()[0].name
         size = classifier.preprocess.resize_size
         assert isinstance(size, int)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecls.data import Unreadable
+from edgecls_runtime.cpus import usable_cpus
 from edgecls_runtime.errors import DataError, ImageError
-from edgecls_runtime.parallel import bounded_map, usable_cpus
+from edgecls_runtime.parallel import bounded_map
 from edgecls_runtime.preprocess import Preprocess, decode, resize_and_crop
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from .info import info
 from .models import models
 from .summary import summary
 from .train import train
+from .tune import tune
 from .verify import verify
 
 __all__ = ["cli", "main"]
@@ -50,6 +51,7 @@ for command in (
     calibrate,
     infer,
     verify,
+    tune,
     evaluate,
     compare,
     info,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from edgecls_runtime.errors import MissingDependencyError
+from edgecls_runtime.errors import MissingDependencyError, ProviderError
+
+if TYPE_CHECKING:
+    from edgecls_runtime.diagnosis import Finding
 
 __all__ = ["doctor"]
 
@@ -17,17 +20,26 @@ _PACKAGES = {
     "engines": ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx"),
     "training": ("torch", "torchvision", "torchinfo", "onnx", "onnxscript"),
 }
-# Flags of /proc/cpuinfo that decide how fast, and for INT8 how right, a CPU runs a model.
-_CPU_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm")
+_SELF_TESTED = ("cpu", "cuda", "openvino")  # those that run ONNX files
 
 
 @click.command()
 def doctor() -> None:
-    """Say what this machine has, and what is wrong with it. The exit status is 1 if something is."""
+    """Say what this machine has, and what is wrong with it. The exit status is 1 if something is.
+
+    Runs two tiny models with every engine that is installed, and holds the answers against the right ones.
+    """
     import platform
 
-    click.echo(f"{'machine':<10} {_cpu_name()}, {os.cpu_count()} logical cores, {platform.platform(terse=True)}")
-    click.echo(f"{'cpu flags':<10} {' '.join(_cpu_flags()) or 'none known'}")
+    from edgecls_runtime.diagnosis import cpu_findings, cuda_findings, cuda_library_names, self_test
+    from edgecls_runtime.machine import this_machine
+
+    machine = this_machine()
+    logical_cores = os.cpu_count() or 1
+    click.echo(f"{'machine':<10} {machine.cpu}, {logical_cores} logical cores, {platform.platform(terse=True)}")
+    click.echo(f"{'cpu flags':<10} {' '.join(machine.cpu_flags) or 'none known'}")
+    for finding in cpu_findings(machine, logical_cores):
+        click.echo(finding)
     click.echo(f"{'python':<10} {platform.python_version()}")
     versions = {name: _version(name) for names in _PACKAGES.values() for name in names}
     for kind, names in _PACKAGES.items():
@@ -39,9 +51,25 @@ def doctor() -> None:
             "installed; they are one import package, and either may have overwritten the other",
             "Keep one: pip uninstall onnxruntime onnxruntime-gpu && pip install 'edgecls[gpu]'  (or 'edgecls[cpu]')",
         )
-    from edgecls_runtime.backends.onnxruntime import import_onnxruntime
+    findings: list[Finding] = []
+    if versions["onnxruntime"] or versions["onnxruntime-gpu"] or not versions["openvino"]:
+        from edgecls_runtime.backends.onnxruntime import import_onnxruntime
 
-    click.echo(f"{'providers':<10} {', '.join(import_onnxruntime().get_available_providers())}")
+        onnxruntime = import_onnxruntime()
+        click.echo(f"{'providers':<10} {', '.join(onnxruntime.get_available_providers())}")
+        libraries = cuda_library_names(onnxruntime)
+        if libraries:
+            onnxruntime.preload_dlls()  # from the nvidia-* wheels; what is not there is found missing below
+        findings += cuda_findings(libraries, machine.gpus)
+    for finding in findings:
+        click.echo(finding)
+    for provider in _SELF_TESTED:
+        for finding in self_test(provider):
+            click.echo(finding)
+            findings.append(finding)
+    faults = [finding for finding in findings if finding.fault]
+    if faults:
+        raise ProviderError(f"{faults[0].topic}: {faults[0].found}", faults[0].remedy or "See above.")
 
 
 def _version(distribution: str) -> str | None:
@@ -50,23 +78,3 @@ def _version(distribution: str) -> str | None:
     with contextlib.suppress(PackageNotFoundError):
         return version(distribution)
     return None
-
-
-def _cpuinfo(key: str) -> str:
-    with contextlib.suppress(OSError):  # Linux alone has it
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == key:
-                return value.strip()
-    return ""
-
-
-def _cpu_name() -> str:
-    import platform
-
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def _cpu_flags() -> list[str]:
-    present = set((_cpuinfo("flags") or _cpuinfo("Features")).split())
-    return [flag for flag in _CPU_FLAGS if flag in present]

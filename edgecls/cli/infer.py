@@ -14,16 +14,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from edgecls_runtime.errors import ImageError
 
-from .options import engine_options, labels_option, preprocess_option, provider_option, threads_option
+from .options import (
+    engine_options,
+    labels_option,
+    preprocess_option,
+    provider_option,
+    session_options,
+    session_settings,
+    threads_option,
+)
 from .pictures import STDIN, Pictures
 from .records import WRITERS, new_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
+    from edgecls_runtime.backends.settings import InferencePrecision
     from edgecls_runtime.classifier import Classifier
     from edgecls_runtime.preprocess import ImageSource, Preprocess
 
@@ -68,6 +78,8 @@ class _Shard(click.ParamType[tuple[int, int]]):
 @click.option("--workers", type=click.IntRange(min=1), help="Pictures in work at a time.  [default: CPUs / --threads]")
 @provider_option
 @threads_option
+@session_options
+@click.option("--profile", metavar="FILE", help="Of edgecls tune, in place of the provider and all that.")
 @labels_option
 @preprocess_option
 @engine_options
@@ -87,6 +99,9 @@ def infer(
     workers: int | None,
     provider: str | None,
     threads: int | None,
+    spinning: bool | None,
+    inference_precision: InferencePrecision | None,
+    profile: str | None,
     labels: tuple[str, ...] | None,
     preprocess: Preprocess | None,
     trust: bool,
@@ -109,6 +124,11 @@ def infer(
     from edgecls_runtime.preprocess import MAX_PIXELS
 
     form = _format(output_format, output, resume=resume, force=force)
+    if profile is not None:
+        for name in ("provider", "threads", "spinning", "inference_precision"):
+            if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+                option = name.replace("_", "-")
+                raise click.UsageError(f"--profile says it all: leave out --{option}.", ctx)
     max_pixels = max_pixels or MAX_PIXELS
     # Pillow's own guards (of frames and tiles) are one global; this process is ours, so they rise with ours.
     Image.MAX_IMAGE_PIXELS = max(max_pixels, MAX_PIXELS)
@@ -122,7 +142,7 @@ def infer(
             f"{' '.join(images)}: no pictures there", "Give files, or folders with JPEG, PNG or WebP files."
         )
     several = len(first) == 2
-    if several and threads is None and (provider or default_provider(engine)) == "cpu":
+    if several and threads is None and profile is None and (provider or default_provider(engine)) == "cpu":
         threads = 1  # see edgecls_runtime.stream
     tally = _Tally()
     with contextlib.ExitStack() as stack:
@@ -132,6 +152,8 @@ def infer(
                 engine,
                 provider=provider,
                 threads=threads,
+                settings=session_settings(spinning, inference_precision),
+                profile=profile,
                 labels=labels,
                 preprocess=preprocess,
                 max_pixels=max_pixels,
@@ -147,7 +169,7 @@ def infer(
                 "images": list(images),
                 "shard": shard and f"{shard[0]}/{shard[1]}",
                 "top_k": top_k,
-                "provider": provider,
+                "placement": str(classifier.placement),
                 "max_pixels": max_pixels,
                 "labels": labels and list(labels),
                 "preprocess": preprocess and str(preprocess),
@@ -162,7 +184,7 @@ def infer(
         advance = stack.enter_context(_bar(pictures, results)) if several else None
         answers: Generator[Record, None, None]
         if several:
-            answers = _answers(classifier, todo, top_k, batch_size, workers or _workers(threads))
+            answers = _answers(classifier, todo, top_k, batch_size, workers or _workers(classifier.placement.threads))
         else:
             answers = _answer(classifier, todo, top_k)
         stack.enter_context(contextlib.closing(answers))
@@ -235,7 +257,7 @@ def _answers(
 
 
 def _workers(threads: int | None) -> int:
-    from edgecls_runtime.parallel import usable_cpus
+    from edgecls_runtime.cpus import usable_cpus
 
     return max(1, usable_cpus() // (threads or 1))
 

@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgecls_runtime.backends import PROVIDERS
 from edgecls_runtime.errors import ManifestError, MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from edgecls_runtime.backends.settings import InferencePrecision, SessionSettings
     from edgecls_runtime.preprocess import Preprocess
 
 __all__ = [
+    "INFERENCE_PRECISIONS",
+    "PROVIDERS",
     "engine_options",
     "labels_option",
     "preprocess_option",
     "provider_option",
+    "session_options",
+    "session_settings",
     "threads_option",
     "training_packages",
 ]
@@ -29,6 +35,19 @@ _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 # Resize sizes of torchvision's two generations of ImageNet weights; all else is `Preprocess`'s default.
 _PRESETS = {"imagenet": 256, "imagenet-232": 232}
+INFERENCE_PRECISIONS = ("f32", "bf16", "f16")
+_SESSION_OPTIONS = (
+    click.option(
+        "--spinning/--no-spinning",
+        default=None,
+        help="cpu: threads wait busily between runs too, or never.  [default: within a run]",
+    ),
+    click.option(
+        "--inference-precision",
+        type=click.Choice(INFERENCE_PRECISIONS),
+        help="openvino: what to compute in; less than f32 rounds.  [default: f32]",
+    ),
+)
 
 
 class _Labels(click.ParamType[tuple[str, ...]]):
@@ -86,11 +105,11 @@ preprocess_option = click.option(
 )
 provider_option = click.option(
     "--provider",
-    type=click.Choice(["cpu", "cuda", "tensorrt"]),
+    type=click.Choice(PROVIDERS),
     help="Where to run, strictly.  [default: cpu; tensorrt for an engine]",
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads of one run.  [default: one a physical core]"
+    "--threads", type=click.IntRange(min=1), help="CPU threads of one run.  [default: one a usable physical core]"
 )
 
 
@@ -107,6 +126,20 @@ def engine_options(command: _Command) -> _Command:
         is_flag=True,
         help="Run an engine, which is executable code, without a sidecar that vouches for it.",
     )(command)
+
+
+def session_options(command: _Command) -> _Command:
+    """Add the options that `session_settings` takes: what an engine lets one choose beyond its threads."""
+    for option in reversed(_SESSION_OPTIONS):
+        command = option(command)
+    return command
+
+
+def session_settings(spinning: bool | None, inference_precision: InferencePrecision | None) -> SessionSettings:
+    """Return what was chosen; None leaves it to the default."""
+    from edgecls_runtime.backends.settings import SessionSettings
+
+    return SessionSettings(spinning=spinning, inference_precision=inference_precision)
 
 
 @contextlib.contextmanager

@@ -117,7 +117,7 @@ def train(ctx: click.Context, /, data: str | None, output: Path | None, resume: 
     with training_packages():
         from edgecls.training.loop import train as run_training
         from edgecls.training.run_folder import RunFolder
-        from edgecls_runtime.parallel import usable_cpus
+        from edgecls_runtime.cpus import usable_cpus
 
         from .training_progress import make_progress
     if resume is not None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 import click
 
-from .options import engine_options, provider_option, threads_option
+from .options import engine_options, provider_option, session_options, session_settings, threads_option
+
+if TYPE_CHECKING:
+    from edgecls_runtime.backends.settings import InferencePrecision
 
 __all__ = ["verify"]
 
@@ -16,10 +20,18 @@ __all__ = ["verify"]
 @click.argument("model")
 @provider_option
 @threads_option
+@session_options
 @engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
 def verify(
-    model: str, provider: str | None, threads: int | None, trust: bool, engine_cache: str | None, as_json: bool
+    model: str,
+    provider: str | None,
+    threads: int | None,
+    spinning: bool | None,
+    inference_precision: InferencePrecision | None,
+    trust: bool,
+    engine_cache: str | None,
+    as_json: bool,
 ) -> None:
     """Prove that this machine computes the model as it was exported.
 
@@ -28,7 +40,14 @@ def verify(
     """
     from edgecls_runtime import golden
 
-    result = golden.verify(model, provider=provider, threads=threads, trust=trust, engine_cache=engine_cache)
+    result = golden.verify(
+        model,
+        provider=provider,
+        threads=threads,
+        settings=session_settings(spinning, inference_precision),
+        trust=trust,
+        engine_cache=engine_cache,
+    )
     if as_json:
         click.echo(json.dumps({"passed": bool(result), **dataclasses.asdict(result)}, indent=2))
     else:

@@ -11,9 +11,10 @@ import numpy as np
 
 from edgecls.data import Unreadable
 from edgecls.evaluation.views import check_views, load_views
+from edgecls_runtime.cpus import usable_cpus
 from edgecls_runtime.errors import DataError, ImageError
 from edgecls_runtime.output import whole_file
-from edgecls_runtime.parallel import bounded_map, usable_cpus
+from edgecls_runtime.parallel import bounded_map
 
 if TYPE_CHECKING:
     import os

@@ -88,7 +88,7 @@ def open_predictor(
     Args:
         path: of the file.
         device: for a checkpoint; ``auto`` takes CUDA, else MPS, else the CPU.
-        provider: for an artifact: ``cpu``, ``cuda`` or ``tensorrt``; None as in `Classifier.load`.
+        provider: for an artifact: ``cpu``, ``cuda``, ``openvino`` or ``tensorrt``; None as in `Classifier.load`.
         threads: for an artifact: of one run; None leaves it to the engine.
         labels: for an artifact that is not edgecls's own.
         preprocess: likewise.

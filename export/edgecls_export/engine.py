@@ -200,8 +200,6 @@ def _prove(plan: Path, sidecar: EngineSidecar, builder: Builder, target: Path) -
         return "none: the ONNX file carries no answers to compare with"
     if sidecar.options["strip_plan"] == "true":
         return "not run: the plan holds no weights yet"
-    if sidecar.options["tf32"] == "true" and sidecar.manifest.precision == "fp32":
-        return "not run: TF32 keeps 10 bits of mantissa, and the bound is that of float32"
     elsewhere = f"prove it on the device: edgecls verify {target}"
     if builder.gpu is None:
         return f"not run here: no GPU; {elsewhere}"

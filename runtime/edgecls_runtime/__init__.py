@@ -23,13 +23,18 @@ __all__ = [
     "ModelError",
     "Prediction",
     "Preprocess",
+    "Profile",
+    "ProfileError",
     "ProviderError",
+    "SessionSettings",
     "VerificationError",
     "__version__",
+    "tune",
     "verify",
 ]
 
 if TYPE_CHECKING:
+    from edgecls_runtime.backends.settings import SessionSettings
     from edgecls_runtime.classifier import Classifier, Prediction
     from edgecls_runtime.errors import (
         EdgeclsError,
@@ -37,13 +42,16 @@ if TYPE_CHECKING:
         ManifestError,
         MissingDependencyError,
         ModelError,
+        ProfileError,
         ProviderError,
         VerificationError,
     )
     from edgecls_runtime.golden import verify
     from edgecls_runtime.manifest import Manifest
     from edgecls_runtime.preprocess import Preprocess
+    from edgecls_runtime.profile import Profile
     from edgecls_runtime.stream import Classification
+    from edgecls_runtime.tuning import tune
 
 
 # Resolved on first use (PEP 562), so that `edgecls --help` does not pay for numpy. What is not here is an error.
@@ -53,6 +61,9 @@ _HOME = {
     "Prediction": "classifier",
     "Manifest": "manifest",
     "Preprocess": "preprocess",
+    "Profile": "profile",
+    "SessionSettings": "backends.settings",
+    "tune": "tuning",
     "verify": "golden",
 }
 

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgecls_runtime import manifest as manifests
 from edgecls_runtime import onnx_file
-from edgecls_runtime.backends import Backend, open_backend
+from edgecls_runtime.backends import Backend, default_provider, open_backend
+from edgecls_runtime.backends.settings import Placement, SessionSettings
 from edgecls_runtime.engine_file import is_engine
 from edgecls_runtime.errors import ManifestError, ModelError
+from edgecls_runtime.loaded import LoadedModel, Prediction, scores_from_logits
 from edgecls_runtime.preprocess import MAX_PIXELS, ImageSource, Preprocess, load
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from typing import Literal, Self
 
     from numpy.typing import NDArray
 
     from edgecls_runtime.manifest import Manifest
     from edgecls_runtime.onnx_file import TensorInfo
+    from edgecls_runtime.profile import Profile
     from edgecls_runtime.stream import Classification
 
 __all__ = ["Classifier", "Prediction", "scores_from_logits"]
@@ -32,30 +35,10 @@ __all__ = ["Classifier", "Prediction", "scores_from_logits"]
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """A class and its score: a probability with softmax, a per-label probability with sigmoid."""
-
-    index: int
-    label: str
-    score: float
-
-    def __str__(self) -> str:
-        return f"{self.score:8.2%}  {self.label}"
-
-
 class Classifier:
     """A loaded model that names what is in a picture. Safe to call from several threads.
 
-    Attributes:
-        path: of the model file.
-        manifest: what the file says about itself; None for a foreign model.
-        labels: the classes' names, in the order of the outputs.
-        preprocess: what turns a picture into the input.
-        activation: ``softmax``, ``sigmoid``, or ``identity`` where a foreign graph ends in its own softmax.
-        batch_size: fixed number of pictures a run; None if it is free.
-        assumptions: what had to be assumed, because neither file nor caller said it.
-        provider: that really runs the model, in the engine's own words.
+    Its attributes say what is loaded; `reload` changes them, all at once.
     """
 
     def __init__(
@@ -69,22 +52,79 @@ class Classifier:
         activation: str,
         assumptions: tuple[str, ...] = (),
         max_pixels: int = MAX_PIXELS,
+        placement: Placement | None = None,
     ) -> None:
-        self.path = path
-        self.manifest = manifest
-        self.labels = labels
-        self.preprocess = preprocess
-        self.activation = activation
-        self.thresholds = manifest.thresholds if manifest else None
-        self.assumptions = assumptions
         self.max_pixels = max_pixels
-        self.provider = backend.provider
-        self.engine = backend.engine
-        axis = (backend.input.shape or (None,))[0]
-        self.batch_size = axis if isinstance(axis, int) else None
-        self._dtype = np.dtype(backend.input.dtype)
-        self._backend: Backend | None = backend
+        self._model = LoadedModel(
+            backend=backend,
+            placement=placement or Placement(),
+            path=path,
+            manifest=manifest,
+            labels=labels,
+            preprocess=preprocess,
+            activation=activation,
+            assumptions=assumptions,
+        )
+        self._closed = False
+        self._swapping = threading.Lock()
         self._inputs = threading.local()
+
+    # What belongs to a file is read from one object, which `reload` replaces in one step.
+
+    @property
+    def path(self) -> str:
+        """Path of the model file."""
+        return self._model.path
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """What the file says about itself; None for a foreign model."""
+        return self._model.manifest
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes' names, in the order of the outputs."""
+        return self._model.labels
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What turns a picture into the input."""
+        return self._model.preprocess
+
+    @property
+    def activation(self) -> str:
+        """``softmax``, ``sigmoid``, or ``identity`` where a foreign graph ends in its own softmax."""
+        return self._model.activation
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What had to be assumed, because neither file nor caller said it."""
+        return self._model.assumptions
+
+    @property
+    def batch_size(self) -> int | None:
+        """Fixed number of pictures a run; None if it is free."""
+        return self._model.batch_size
+
+    @property
+    def placement(self) -> Placement:
+        """Provider, threads and settings that were asked for."""
+        return self._model.placement
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """With ``sigmoid``, the score from which each label counts."""
+        return self._model.thresholds
+
+    @property
+    def provider(self) -> str:
+        """That really runs the model, in the engine's own words."""
+        return self._model.backend.provider
+
+    @property
+    def engine(self) -> str:
+        """Name and version of the engine, and the precision it computes in where that can be chosen."""
+        return self._model.backend.engine
 
     @classmethod
     def load(
@@ -93,6 +133,8 @@ class Classifier:
         *,
         provider: str | None = None,
         threads: int | None = None,
+        settings: SessionSettings | None = None,
+        profile: Profile | str | os.PathLike[str] | None = None,
         labels: Sequence[str] | None = None,
         preprocess: Preprocess | None = None,
         max_pixels: int = MAX_PIXELS,
@@ -104,9 +146,11 @@ class Classifier:
         Args:
             path: of the file. A file of edgecls's own says everything; a foreign one leaves labels and preprocess
                 to the arguments, and what is not given is assumed, logged, and listed in ``assumptions``.
-            provider: ``cpu``, ``cuda`` or ``tensorrt``; what was asked for, or an error. None for the CPU, and for
-                TensorRT with an engine, which runs nowhere else.
-            threads: for one run; None leaves it to the engine.
+            provider: ``cpu``, ``cuda``, ``openvino`` or ``tensorrt``; what was asked for, or an error. None for the
+                CPU, and for TensorRT with an engine, which runs nowhere else.
+            threads: for one run; None for one a physical core that this process may use.
+            settings: what else the engine lets one choose.
+            profile: of `edgecls tune`, or its file, in place of the three above.
             labels: for a foreign file.
             preprocess: for a foreign file.
             max_pixels: larger pictures are refused.
@@ -117,10 +161,24 @@ class Classifier:
         Raises:
             ModelError: the file cannot be used, or is not a picture classifier.
             ManifestError: its manifest is damaged or contradicts the model.
-            ProviderError: the provider is not there.
+            ProviderError: the provider is not there, or has no such setting.
+            ProfileError: the profile is of another model, machine or engine.
             MissingDependencyError: the engine's package is not installed.
         """
         where = os.fspath(path)
+        if profile is not None:
+            if (provider, threads, settings or SessionSettings()) != (None, None, SessionSettings()):
+                raise ValueError("a profile says provider, threads and settings: leave them out")
+            from edgecls_runtime import profile as profiles
+
+            profile = profile if isinstance(profile, profiles.Profile) else profiles.read(profile)
+            placement = profile.placement
+        else:
+            placement = Placement(
+                provider=default_provider(path) if provider is None else provider,
+                threads=threads,
+                settings=settings or SessionSettings(),
+            )
         plan = header = None
         if is_engine(path):
             from edgecls_runtime.preflight import read_plan
@@ -137,7 +195,18 @@ class Classifier:
             raise ModelError(f"{where}: carries its own labels and preprocess", "Leave out --labels and --preprocess.")
         if header:
             _check_is_classifier(where, header.inputs, header.outputs)  # before the engine spends time on it
-        backend = open_backend(path, provider=provider, threads=threads, plan=plan, engine_cache=engine_cache)
+        if profile is not None:
+            profile.check_model(where, manifest)
+        backend = open_backend(
+            path,
+            provider=placement.provider,
+            threads=placement.threads,
+            settings=placement.settings,
+            plan=plan,
+            engine_cache=engine_cache,
+        )
+        if profile is not None:
+            profile.check_engine(where, backend.engine)
         if not header:
             _check_is_classifier(where, (backend.input,), (backend.output,))
         classes = _classes(where, backend)
@@ -153,6 +222,7 @@ class Classifier:
                 activation=manifest.activation,
                 assumptions=_logged(where, assumptions),
                 max_pixels=max_pixels,
+                placement=placement,
             )
 
         if labels is None:
@@ -188,6 +258,7 @@ class Classifier:
             activation=activation,
             assumptions=_logged(where, assumptions),
             max_pixels=max_pixels,
+            placement=placement,
         )
 
     def predict(
@@ -205,7 +276,8 @@ class Classifier:
             ImageError: the picture cannot be read.
             ModelError: the model failed, or returned a number that is none.
         """
-        return self.top(self.logits(image, color=color), top_k)
+        with self.hold() as model:
+            return model.top(self._logits(model, image, color), top_k)
 
     def predict_batch(
         self, images: Sequence[ImageSource], top_k: int = 5, *, color: Literal["RGB", "BGR"] = "RGB"
@@ -216,10 +288,11 @@ class Classifier:
             ImageError: a picture cannot be read.
             ModelError: the model failed, or returned a number that is none.
         """
-        batch = np.empty((len(images), 3, *self.preprocess.crop_size), np.float32)
-        for row, image in zip(batch, images, strict=True):
-            load(image, self.preprocess, out=row, max_pixels=self.max_pixels, color=color)
-        return [self.top(row, top_k) for row in self.run(batch)]
+        with self.hold() as model:
+            batch = np.empty((len(images), 3, *model.preprocess.crop_size), np.float32)
+            for row, image in zip(batch, images, strict=True):
+                load(image, model.preprocess, out=row, max_pixels=self.max_pixels, color=color)
+            return [model.top(row, top_k) for row in model.run(batch)]
 
     def predict_stream(
         self,
@@ -262,13 +335,8 @@ class Classifier:
             ImageError: the picture cannot be read.
             ModelError: the model failed, or returned a number that is none.
         """
-        # One input for each thread, written over by every picture: fresh memory costs 2 % of MobileNetV2's time.
-        batch: NDArray[np.float32] | None = getattr(self._inputs, "batch", None)
-        if batch is None:
-            batch = self._inputs.batch = np.empty((1, 3, *self.preprocess.crop_size), np.float32)
-        load(image, self.preprocess, out=batch[0], max_pixels=self.max_pixels, color=color)
-        (logits,) = self.run(batch)
-        return np.asarray(logits)
+        with self.hold() as model:
+            return self._logits(model, image, color)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits, float32 [N, classes], of preprocessed pictures, float32 [N, 3, H, W].
@@ -279,37 +347,43 @@ class Classifier:
         Raises:
             ModelError: the model failed, or returned a number that is none.
         """
-        if self._backend is None:
-            raise ModelError(f"{self.path}: the classifier is closed", "Load it again with Classifier.load().")
-        count, size = len(batch), self.batch_size
-        if count == 0:
-            return np.empty((0, len(self.labels)), np.float32)
-        batch = batch.astype(self._dtype, copy=False)
-        if size is None or count == size:
-            logits = self._backend.run(batch)
-        else:
-            fill = np.zeros((-count % size, *batch.shape[1:]), batch.dtype)
-            filled = np.concatenate([batch, fill])
-            runs = [self._backend.run(filled[start : start + size]) for start in range(0, len(filled), size)]
-            logits = np.concatenate(runs)[:count]
-        logits = logits.reshape(count, -1)  # [N, classes, 1, 1] is a classifier too
-        if logits.shape[1] != len(self.labels):
-            raise ManifestError(
-                f"{self.path}: returned {logits.shape[1]} outputs for {len(self.labels)} labels",
-                "Give one label for each output, in its order.",
-            )
-        if not np.isfinite(logits).all():
-            raise ModelError(
-                f"{self.path}: returned {logits[~np.isfinite(logits)][0]} on {self.provider}",
-                f"The model or its engine is broken; check it with: edgecls verify {self.path}",
-            )
-        return logits
+        with self.hold() as model:
+            return model.run(batch)
+
+    def reload(self, path: str | os.PathLike[str]) -> None:
+        """Put another file in the place of this model, while other threads may go on predicting.
+
+        The new file is loaded to the same provider, threads and settings, and verified by its golden outputs, beside
+        the old one; then it takes over in one step, labels and preprocess with it. Each prediction is of the one or
+        of the other. The old engine is closed when the last run on it is over. If anything is wrong with the new
+        file, the old one stays.
+
+        Raises:
+            ModelError: the file cannot be used, or this classifier is closed.
+            ManifestError: its manifest is damaged, or it has no golden outputs.
+            VerificationError: this machine does not compute what the file was exported to compute.
+            ProviderError: the provider cannot run it.
+        """
+        from edgecls_runtime.golden import verify_loaded
+
+        where = self.placement
+        other = Classifier.load(path, provider=where.provider, threads=where.threads, settings=where.settings)
+        try:
+            verify_loaded(other).require()
+            with self._swapping:
+                if self._closed:
+                    raise _closed_error(self.path)
+                old, self._model = self._model, other._model
+        except BaseException:
+            other.close()
+            raise
+        old.close()
 
     def close(self) -> None:
-        """Free the engine's memory."""
-        if self._backend is not None:
-            self._backend.close()
-            self._backend = None
+        """Free the engine's memory, after the runs in flight."""
+        with self._swapping:
+            self._closed = True
+        self._model.close()
 
     def __enter__(self) -> Self:
         return self
@@ -320,38 +394,31 @@ class Classifier:
     def __repr__(self) -> str:
         return f"<Classifier {self.path}: {len(self.labels)} classes on {self.provider} ({self.engine})>"
 
-    def top(self, logits: NDArray[np.float32], top_k: int = 5) -> tuple[Prediction, ...]:
-        """Name the best classes of one picture's logits, float32 [classes], as `predict` does."""
-        if top_k < 1:
-            raise ValueError(f"top_k is {top_k}, must be at least 1")
-        scores = scores_from_logits(logits, self.activation)
-        # Everything from the k-th largest up, then only those few are sorted; equal scores go by index.
-        count = min(top_k, len(logits))
-        candidates = np.flatnonzero(logits >= np.partition(logits, -count)[-count])
-        best = candidates[np.argsort(-logits[candidates], kind="stable")][:count]
-        if self.thresholds is not None:
-            best = best[scores[best] >= np.asarray(self.thresholds)[best]]
-        return tuple(Prediction(int(index), self.labels[index], float(scores[index])) for index in best)
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[LoadedModel]:
+        """Yield the model of this moment, and keep it open within the block."""
+        while True:
+            model = self._model
+            with model.hold() as here:
+                if here:
+                    yield model
+                    return
+            if self._closed:
+                raise _closed_error(model.path)
+
+    def _logits(self, model: LoadedModel, image: ImageSource, color: Literal["RGB", "BGR"]) -> NDArray[np.float32]:
+        # One input for each thread, written over by every picture: fresh memory costs 2 % of MobileNetV2's time.
+        shape = (1, 3, *model.preprocess.crop_size)
+        batch: NDArray[np.float32] | None = getattr(self._inputs, "batch", None)
+        if batch is None or batch.shape != shape:
+            batch = self._inputs.batch = np.empty(shape, np.float32)
+        load(image, model.preprocess, out=batch[0], max_pixels=self.max_pixels, color=color)
+        (logits,) = model.run(batch)
+        return np.asarray(logits)
 
 
-def scores_from_logits(logits: NDArray[np.float32], activation: str) -> NDArray[np.float32]:
-    """Turn logits into scores between 0 and 1.
-
-    Args:
-        logits: float32 [..., classes].
-        activation: ``softmax`` over the classes, ``sigmoid`` of each, or ``identity`` where they are scores already.
-
-    Returns:
-        float32 [..., classes].
-    """
-    if activation == "identity":
-        return logits
-    if activation == "sigmoid":
-        # The argument of exp is never positive, so it cannot overflow.
-        small = np.exp(-np.abs(logits))
-        return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(powers / powers.sum(-1, keepdims=True), np.float32)
+def _closed_error(path: str) -> ModelError:
+    return ModelError(f"{path}: the classifier is closed", "Load it again with Classifier.load().")
 
 
 def _logged(where: str, assumptions: list[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@
     ├── ModelError               a model file cannot be used
     │   ├── ManifestError        its manifest is damaged, or contradicts the model
     │   └── VerificationError    it does not compute what it was exported to compute
+    ├── ProfileError             a tuning profile is damaged, or of another model, machine or engine
     ├── ProviderError            the engine or the hardware that was asked for is not there
     ├── MissingDependencyError   an optional package is not installed
     ├── CheckpointError          weights cannot be read, or do not fit the architecture
@@ -35,6 +36,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "ParityError",
+    "ProfileError",
     "ProviderError",
     "TrainingError",
     "VerificationError",
@@ -67,6 +69,10 @@ class ManifestError(ModelError):
 
 class VerificationError(ModelError):
     """A model does not compute what it was exported to compute."""
+
+
+class ProfileError(EdgeclsError):
+    """A tuning profile is damaged, or of another model, machine or engine."""
 
 
 class ProviderError(EdgeclsError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-__all__ = ["bounded_map", "usable_cpus"]
+__all__ = ["bounded_map"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,11 +22,6 @@ Result = TypeVar("Result")
 _PATIENCE_S = 5.0
 
 Call: TypeAlias = "Callable[[], None]"
-
-
-def usable_cpus() -> int:
-    """Return how many CPUs this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def bounded_map(

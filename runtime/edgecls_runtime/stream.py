@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecls_runtime.cpus import usable_cpus
 from edgecls_runtime.errors import ImageError
-from edgecls_runtime.parallel import bounded_map, usable_cpus
+from edgecls_runtime.parallel import bounded_map
 from edgecls_runtime.preprocess import describe_source, load
 
 if TYPE_CHECKING:
@@ -60,10 +61,12 @@ class Classification:
 
 
 class _Batch:
-    """Pictures that go through the model in one run."""
+    """Pictures that go through one model in one run, whatever `Classifier.reload` does meanwhile."""
 
-    def __init__(self, sources: list[ImageSource]) -> None:
+    def __init__(self, sources: list[ImageSource], classifier: Classifier) -> None:
         self.sources = sources
+        self._held = contextlib.ExitStack()
+        self.model = self._held.enter_context(classifier.hold())
         self.errors: list[ImageError | None] = [None] * len(sources)
         self.failure: BaseException | None = None
         self.predictions: Future[list[tuple[Prediction, ...]]] = Future()
@@ -71,15 +74,20 @@ class _Batch:
         self._open = len(sources)
         self._lock = threading.Lock()
 
-    def inputs(self, spare: deque[NDArray[np.float32]], shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return the memory for the pictures; a spare one if there is, for fresh memory costs time."""
+    def inputs(self, spare: deque[NDArray[np.float32]], size: int) -> NDArray[np.float32]:
+        """Return the memory for ``size`` pictures; a spare one if there is, for fresh memory costs time."""
+        shape = (size, 3, *self.model.preprocess.crop_size)
         with self._lock:
             if self._inputs is None:
-                try:
+                with contextlib.suppress(IndexError):
                     self._inputs = spare.pop()
-                except IndexError:
+                if self._inputs is None or self._inputs.shape != shape:
                     self._inputs = np.empty(shape, np.float32)
             return self._inputs
+
+    def release(self) -> None:
+        """Let go of the model."""
+        self._held.close()
 
     def is_whole(self) -> bool:
         """Count one more picture as decoded, or as bad; return whether it was the last."""
@@ -119,16 +127,16 @@ def _classify(
     color: Literal["RGB", "BGR"],
     runs: int | None,
 ) -> Generator[Classification, None, None]:
-    preprocess, max_pixels = classifier.preprocess, classifier.max_pixels
-    shape = (size, 3, *preprocess.crop_size)
+    max_pixels = classifier.max_pixels
     spare: deque[NDArray[np.float32]] = deque()
     turn = threading.BoundedSemaphore(runs or workers)
+    unanswered: set[_Batch] = set()
 
     def work(place: tuple[_Batch, int]) -> tuple[_Batch, int]:
         batch, row = place
-        inputs = batch.inputs(spare, shape)
+        inputs = batch.inputs(spare, size)
         try:
-            load(batch.sources[row], preprocess, out=inputs[row], max_pixels=max_pixels, color=color)
+            load(batch.sources[row], batch.model.preprocess, out=inputs[row], max_pixels=max_pixels, color=color)
         except ImageError as error:
             batch.errors[row] = ImageError(error.cause, error.remedy)  # without the frames that its traceback holds
         except BaseException as error:  # noqa: BLE001 - the batch must become whole; raised where it is asked for
@@ -139,6 +147,8 @@ def _classify(
                     batch.predictions.set_result(answer(batch, inputs))
             except BaseException as error:  # noqa: BLE001 - raised where the predictions are asked for
                 batch.predictions.set_exception(error)
+            batch.release()
+            unanswered.discard(batch)
             spare.append(inputs)
         return place
 
@@ -146,20 +156,27 @@ def _classify(
         if batch.failure is not None:
             raise batch.failure
         rows = [row for row, error in enumerate(batch.errors) if error is None]
-        logits = classifier.run(inputs if len(rows) == size else inputs[rows])
+        logits = batch.model.run(inputs if len(rows) == size else inputs[rows])
         predictions: list[tuple[Prediction, ...]] = [()] * len(batch.errors)
         for row, values in zip(rows, logits, strict=True):
-            predictions[row] = classifier.top(values, top_k)
+            predictions[row] = batch.model.top(values, top_k)
         return predictions
 
-    # `ahead` is never less than a batch: what waits for its batch would wait for ever.
-    with contextlib.closing(bounded_map(work, _places(images, size), workers=workers, ahead=ahead)) as places:
-        for batch, row in places:
-            predictions = batch.predictions.result()[row]
-            yield Classification(batch.sources[row], predictions, batch.errors[row])
+    places = _places(images, size, classifier, unanswered)
+    try:
+        # `ahead` is never less than a batch: what waits for its batch would wait for ever.
+        with contextlib.closing(bounded_map(work, places, workers=workers, ahead=ahead)) as done:
+            for batch, row in done:
+                predictions = batch.predictions.result()[row]
+                yield Classification(batch.sources[row], predictions, batch.errors[row])
+    finally:
+        for batch in tuple(unanswered):
+            batch.release()
 
 
-def _places(images: Iterable[ImageSource], size: int) -> Iterator[tuple[_Batch, int]]:
+def _places(
+    images: Iterable[ImageSource], size: int, classifier: Classifier, unanswered: set[_Batch]
+) -> Iterator[tuple[_Batch, int]]:
     """Yield each picture's place in its batch. What reading them raises is raised after the pictures before it."""
     remaining = iter(images)
     while True:
@@ -170,7 +187,8 @@ def _places(images: Iterable[ImageSource], size: int) -> Iterator[tuple[_Batch, 
                 sources.append(source)  # one by one: what was read before an exception counts
         except Exception as error:  # noqa: BLE001 - raised below
             failure = error
-        batch = _Batch(sources)
+        batch = _Batch(sources, classifier)
+        unanswered.add(batch)
         for row in range(len(sources)):
             yield batch, row
         if failure is not None:

@@ -19,11 +19,12 @@ from edgecls_runtime.golden import golden_from_reference
 from edgecls_runtime.manifest import Source
 
 HERE = Path(__file__).parent
+SHIPPED = HERE.parents[1] / "runtime" / "edgecls_runtime"  # what `edgecls doctor` runs
 LABELS = ("ant", "bee", "cat", "dog", "eel")
 PREPROCESS = Preprocess(resize_size=36, crop_size=(32, 32))
 
 
-def main(folder: Path = HERE) -> None:
+def main(folder: Path = HERE, shipped: Path = SHIPPED) -> None:
     network = classifier("batch")
     onnx.save(network, folder / "foreign.onnx")
     onnx.save(classifier("batch", last="Softmax"), folder / "foreign_softmax.onnx")
@@ -42,6 +43,8 @@ def main(folder: Path = HERE) -> None:
     own(network, folder / "tiny.onnx")
     own(classifier(4), folder / "fixed4.onnx", batch_size=4)
     own(network, folder / "multilabel.onnx", activation="sigmoid", thresholds=(0.5, 0.5, 0.5, 0.5, 0.99))
+    own(network, shipped / "self_test_fp32.onnx")
+    own(integers(), shipped / "self_test_int8.onnx", precision="int8")
 
 
 def classifier(
@@ -94,6 +97,47 @@ def classifier(
     return model
 
 
+def integers() -> onnx.ModelProto:
+    """An INT8 convolution, uint8 times int8 as `--target cpu` makes it, with the largest weights there are.
+
+    Two bright pixels times 127 are more than 16 bits hold, so a CPU without VNNI answers something else.
+    """
+    signs = np.ones((len(LABELS), 3, 8, 8))
+    for label in range(1, len(LABELS)):  # halves and quarters of the window against one another
+        rows, columns = np.indices((8, 8)) >> (2 if label < 3 else 1)
+        signs[label, :] = 1 - 2 * ((rows if label % 2 else columns) % 2)
+    constants = {
+        "weights": (127 * signs).astype(np.int8),
+        "weight_scale": np.float32(1 / 512),
+        "weight_zero": np.int8(0),
+        "scale": np.float32(4.8 / 255),  # ImageNet's normalization leaves -2.1 to 2.6
+        "zero": np.uint8(112),
+        "output_scale": np.float32(0.9),
+        "output_zero": np.uint8(128),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["input", "scale", "zero"], ["a"]),
+        helper.make_node("DequantizeLinear", ["a", "scale", "zero"], ["b"]),
+        helper.make_node("DequantizeLinear", ["weights", "weight_scale", "weight_zero"], ["w"]),
+        helper.make_node("Conv", ["b", "w"], ["c"], strides=[4, 4]),
+        helper.make_node("QuantizeLinear", ["c", "output_scale", "output_zero"], ["d"]),
+        helper.make_node("DequantizeLinear", ["d", "output_scale", "output_zero"], ["e"]),
+        helper.make_node("GlobalAveragePool", ["e"], ["f"]),
+        helper.make_node("Flatten", ["f"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "integers",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 32, 32])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(LABELS)])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    # 19 is the oldest that onnx's own evaluator quantizes in.
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model
+
+
 def two_inputs() -> onnx.ModelProto:
     infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in ("a", "b", "sum")]
     graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["sum"])], "two", infos[:2], infos[2:])
@@ -106,13 +150,12 @@ def own(model: onnx.ModelProto, path: Path, **fields: object) -> None:
     onnx.save(model, bare)
     document = Manifest(
         arch="tiny",
-        precision="fp32",
         labels=LABELS,
         preprocess=PREPROCESS,
-        opset=18,
+        opset=model.opset_import[0].version,
         graph_sha256=onnx_file.graph_sha256(bare),
         source=Source(weights="make_tiny_models.py", sha256="0" * 64),
-        **fields,  # type: ignore[arg-type]
+        **{"precision": "fp32", **fields},  # type: ignore[arg-type]
     )
     evaluator = ReferenceEvaluator(model)
     golden = golden_from_reference(lambda batch: evaluator.run(None, {"input": batch})[0], document)

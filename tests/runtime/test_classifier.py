@@ -47,12 +47,12 @@ def test_top_k(tiny: Classifier) -> None:
 
 def test_equal_scores_go_by_index(tiny: Classifier) -> None:
     logits = np.array([1, 3, 2, 3, 3], np.float32)
-    assert [item.index for item in tiny.top(logits, 2)] == [1, 3]
-    assert [item.index for item in tiny.top(logits, 4)] == [1, 3, 4, 2]
+    assert [item.index for item in tiny._model.top(logits, 2)] == [1, 3]
+    assert [item.index for item in tiny._model.top(logits, 4)] == [1, 3, 4, 2]
 
 
 def test_large_logits_do_not_overflow(tiny: Classifier) -> None:
-    best = tiny.top(np.array([1e30, -1e30, 0, 0, 0], np.float32), 1)[0]
+    best = tiny._model.top(np.array([1e30, -1e30, 0, 0, 0], np.float32), 1)[0]
     assert (best.index, best.score) == (0, 1.0)
 
 
@@ -84,8 +84,8 @@ def test_multilabel_returns_the_labels_over_their_thresholds(models: Path) -> No
             got = classifier.predict(picture)
             assert [item.index for item in got] == expected
             np.testing.assert_allclose([item.score for item in got], scores[expected], rtol=1e-5)
-        assert classifier.top(np.array([-800, -1, -1, -1, 4], np.float32), 5) == ()
-        assert [p.index for p in classifier.top(np.array([800, -1, -1, -1, 5], np.float32), 5)] == [0, 4]
+        assert classifier._model.top(np.array([-800, -1, -1, -1, 4], np.float32), 5) == ()
+        assert [p.index for p in classifier._model.top(np.array([800, -1, -1, -1, 5], np.float32), 5)] == [0, 4]
 
 
 def test_threads_get_the_answers_of_one(tiny: Classifier) -> None:
@@ -157,8 +157,7 @@ def test_numbers_that_are_none_are_an_error(models: Path) -> None:
 def test_an_engine_that_returns_another_number_of_classes_is_an_error(
     tiny: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert tiny._backend is not None
-    monkeypatch.setattr(tiny._backend, "run", lambda batch: np.zeros((len(batch), 6), np.float32))
+    monkeypatch.setattr(tiny._model.backend, "run", lambda batch: np.zeros((len(batch), 6), np.float32))
     with pytest.raises(ManifestError, match="tiny.onnx: returned 6 outputs for 5 labels"):
         tiny.predict(PICTURES[0])
 

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import weakref
 
 import pytest
 
-from edgecls_runtime.parallel import bounded_map, usable_cpus
+from edgecls_runtime.parallel import bounded_map
 
 
 def test_results_come_in_the_items_order_and_from_several_threads():
@@ -62,16 +61,6 @@ def test_what_a_function_raises_is_raised_in_its_turn_and_ends_the_work():
 
 def test_nothing_to_do():
     assert list(bounded_map(str, [], workers=3)) == []
-
-
-def test_usable_cpus_are_those_this_process_may_use(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7}, raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    assert usable_cpus() == 3
-    monkeypatch.delattr(os, "sched_getaffinity")
-    assert usable_cpus() == 64
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert usable_cpus() == 1
 
 
 def test_a_thread_that_waits_holds_no_item():

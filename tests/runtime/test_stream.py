@@ -159,14 +159,14 @@ def test_what_reading_the_pictures_raises_comes_after_the_answers_before_it(tiny
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_a_model_that_fails_ends_the_stream(models: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int) -> None:
     tiny = Classifier.load(models / "tiny.onnx", threads=1)
-    run, count = tiny.run, itertools.count()
+    run, count = tiny._model.run, itertools.count()
 
     def fails_once(batch: np.ndarray) -> np.ndarray:
         if next(count) == 2:
             raise ModelError("the model: broke", "Mend it.")
         return run(batch)
 
-    monkeypatch.setattr(tiny, "run", fails_once)
+    monkeypatch.setattr(tiny._model, "run", fails_once)
     results = tiny.predict_stream(itertools.cycle(PICTURES), batch_size=batch_size, workers=1)
     for _ in range(2 * batch_size):
         next(results)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from edgecls_runtime.backends.settings import SessionSettings
+from edgecls_runtime.cpus import default_threads
 from edgecls_runtime.engine_file import is_engine
 from edgecls_runtime.errors import ProviderError
 
@@ -16,9 +18,9 @@ if TYPE_CHECKING:
     from edgecls_runtime.onnx_file import TensorInfo
     from edgecls_runtime.preflight import Plan
 
-__all__ = ["PROVIDERS", "Backend", "default_provider", "open_backend"]
+__all__ = ["PROVIDERS", "Backend", "SessionSettings", "default_provider", "open_backend"]
 
-PROVIDERS = ("cpu", "cuda", "tensorrt")
+PROVIDERS = ("cpu", "cuda", "openvino", "tensorrt")
 """Where a model can run, each strictly: what was asked for, or a `ProviderError`."""
 
 
@@ -56,6 +58,7 @@ def open_backend(
     *,
     provider: str | None = None,
     threads: int | None = None,
+    settings: SessionSettings | None = None,
     plan: Plan | None = None,
     engine_cache: str | os.PathLike[str] | None = None,
 ) -> Backend:
@@ -64,28 +67,37 @@ def open_backend(
     Args:
         path: of an ONNX file, or of a TensorRT engine.
         provider: one of `PROVIDERS`; None for `default_provider`.
-        threads: for one run; None leaves it to the engine, which takes one a physical core.
+        threads: for one run; None for one a physical core, or fewer where this process may not use all of them.
+        settings: what else there is to choose; None for the defaults.
         plan: the engine's, as `edgecls_runtime.preflight.read_plan` let it pass; None reads it.
         engine_cache: folder where TensorRT keeps what it compiled for this GPU from an ONNX file, and TensorRT-RTX
             also from an engine; it is executable code, as engines are. None keeps nothing.
 
     Raises:
         ModelError: the engine cannot load the model.
-        ProviderError: the provider is unknown, not there, or cannot run such a file.
+        ProviderError: the provider is unknown, not there, has no such setting, or cannot run such a file.
         MissingDependencyError: its package is not installed.
     """
     provider = default_provider(path) if provider is None else provider
     if provider not in PROVIDERS:
         raise ProviderError(f"provider {provider!r}: is unknown", f"Choose one of: {', '.join(PROVIDERS)}")
+    settings = settings or SessionSettings()
+    settings.check(provider)
     if engine_cache is not None and provider != "tensorrt":
         raise ProviderError(
             f"provider {provider}: compiles nothing to keep in {engine_cache}", "Leave out --engine-cache."
         )
     if is_engine(path):
         return _open_engine(path, provider, threads, plan, engine_cache)
+    if threads is None and settings.cpus is None:
+        threads = default_threads()
+    if provider == "openvino":
+        from edgecls_runtime.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(path, threads=threads, settings=settings)
     from edgecls_runtime.backends.onnxruntime import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(path, provider=provider, threads=threads, engine_cache=engine_cache)
+    return OnnxRuntimeBackend(path, provider=provider, threads=threads, settings=settings, engine_cache=engine_cache)
 
 
 def _open_engine(

@@ -15,6 +15,8 @@ from edgecls_runtime.onnx_file import TensorInfo
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgecls_runtime.backends.settings import SessionSettings
+
 __all__ = ["OnnxRuntimeBackend", "import_onnxruntime"]
 
 _PROVIDERS: dict[str, dict[str, dict[str, str]]] = {
@@ -58,6 +60,7 @@ class OnnxRuntimeBackend:
         *,
         provider: str,
         threads: int | None,
+        settings: SessionSettings,
         engine_cache: str | os.PathLike[str] | None = None,
     ) -> None:
         onnxruntime = import_onnxruntime()
@@ -69,21 +72,22 @@ class OnnxRuntimeBackend:
                 f"provider {provider}: onnxruntime {onnxruntime.__version__} here has only {', '.join(available)}",
                 "Install the GPU wheel in its place: pip uninstall onnxruntime && pip install 'edgecls[gpu]'",
             )
-        settings = dict(_PROVIDERS[provider][name])
+        provider_options = dict(_PROVIDERS[provider][name])
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _FATAL_ONLY
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        _place(options, threads, settings)
         if provider != "cpu":
             onnxruntime.preload_dlls()  # CUDA and cuDNN from the nvidia-* wheels, without importing torch
             # Otherwise a node without GPU kernel, or the GPU as a whole, goes to the CPU with no more than a log line.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         if provider == "tensorrt":
             _prepare_tensorrt()
-            settings |= _tensorrt_settings(name, where, engine_cache)
+            provider_options |= _tensorrt_options(name, where, engine_cache)
         try:
             # Its Python face would print that it falls back, and try the CPU.
-            session = onnxruntime.InferenceSession(where, options, providers=[(name, settings)], enable_fallback=0)
+            session = onnxruntime.InferenceSession(
+                where, options, providers=[(name, provider_options)], enable_fallback=0
+            )
         except Exception as error:  # its exceptions have no common base short of this
             raise _load_error(where, provider, error) from error
         got = session.get_providers()
@@ -124,7 +128,7 @@ def _prepare_tensorrt() -> None:
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 
-def _tensorrt_settings(name: str, where: str, cache: str | os.PathLike[str] | None) -> dict[str, str]:
+def _tensorrt_options(name: str, where: str, cache: str | os.PathLike[str] | None) -> dict[str, str]:
     """Return the provider's options: the types that the file was made for, and where to keep engines."""
     if name == "NvTensorRTRTXExecutionProvider":  # takes the types from the graph
         return {} if cache is None else {"nv_runtime_cache_path": os.fspath(cache)}
@@ -132,11 +136,32 @@ def _tensorrt_settings(name: str, where: str, cache: str | os.PathLike[str] | No
 
     manifest = manifests.read(where)
     precision = "fp32" if manifest is None else manifest.precision
-    settings = {} if precision == "fp32" else {f"trt_{precision}_enable": "1"}
+    options = {} if precision == "fp32" else {f"trt_{precision}_enable": "1"}
     if cache is not None:
         for kind in ("engine", "timing"):
-            settings |= {f"trt_{kind}_cache_enable": "1", f"trt_{kind}_cache_path": os.fspath(cache)}
-    return settings
+            options |= {f"trt_{kind}_cache_enable": "1", f"trt_{kind}_cache_path": os.fspath(cache)}
+    return options
+
+
+def _place(options: Any, threads: int | None, settings: SessionSettings) -> None:
+    """Set what decides which CPUs a session keeps busy, and when."""
+    if settings.cpus is not None:
+        if threads is None:
+            threads = len(settings.cpus) + 1
+        if len(settings.cpus) != threads - 1:
+            raise ProviderError(
+                f"cpus: {len(settings.cpus)} CPUs for {threads} threads",
+                f"Name {threads - 1}: one for each thread but the caller's own.",
+            )
+        # Groups by semicolons, one for each thread of the pool; ONNX Runtime counts CPUs from 1.
+        affinities = ";".join(str(cpu + 1) for cpu in settings.cpus)
+        options.add_session_config_entry("session.intra_op_thread_affinities", affinities)
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    # A thread that slept takes longer to wake than most nodes take to compute; but ONNX Runtime's own default, to go on
+    # spinning after a run, takes the cores from the caller, from other sessions and from the battery.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if settings.spinning is False else "1")
+    options.add_session_config_entry("session.force_spinning_stop", "0" if settings.spinning else "1")
 
 
 def _tensor_info(tensor: Any) -> TensorInfo:

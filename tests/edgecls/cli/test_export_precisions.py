@@ -78,7 +78,7 @@ def test_half_at_the_edges(in_process: Run, drawn: Path, tmp_path: Path) -> None
     done = in_process("export", *QUICK, "--fp16", "--io-fp16", "--parity-images", drawn)
     assert done.returncode == 0, done.stderr
     with Classifier.load(tmp_path / "squeezenet1_1-fp16.onnx") as classifier:
-        assert classifier._dtype == "float16"
+        assert classifier._model.backend.input.dtype == "float16"
         assert len(classifier.predict(next((drawn / "ant").iterdir()))) == 2
 
 

@@ -72,6 +72,8 @@ def test_doctor(edgecls: Run) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert f"numpy {importlib.metadata.version('numpy')}" in done.stdout
     assert "CPUExecutionProvider" in done.stdout
+    assert "self-test  cpu fp32: right: max |diff|" in done.stdout
+    assert "logical CPUs usable" in done.stdout
 
 
 def test_doctor_finds_the_clash_of_the_two_wheels(edgecls: Run, refused: Refused, tmp_path: Path) -> None:

@@ -1,0 +1,155 @@
+"""One model file as it runs: its engine, and everything that belongs to that file and to no other."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecls_runtime.errors import ManifestError, ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from edgecls_runtime.backends import Backend
+    from edgecls_runtime.backends.settings import Placement
+    from edgecls_runtime.manifest import Manifest
+    from edgecls_runtime.preprocess import Preprocess
+
+__all__ = ["LoadedModel", "Prediction", "scores_from_logits"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class and its score: a probability with softmax, a per-label probability with sigmoid."""
+
+    index: int
+    label: str
+    score: float
+
+    def __str__(self) -> str:
+        return f"{self.score:8.2%}  {self.label}"
+
+
+@dataclass(eq=False, kw_only=True)
+class LoadedModel:
+    """A model file and its engine. Nothing in it changes, so whoever holds one gets its logits with its labels.
+
+    It is closed when whoever made it says so and the last run that holds it is over. The attributes are those of
+    `edgecls_runtime.classifier.Classifier`.
+    """
+
+    backend: Backend
+    placement: Placement
+    path: str
+    manifest: Manifest | None
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    activation: str
+    assumptions: tuple[str, ...]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _holders: int = 0
+    _closed: bool = False
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """With ``sigmoid``, the score from which each label counts."""
+        return self.manifest.thresholds if self.manifest else None
+
+    @property
+    def batch_size(self) -> int | None:
+        """Fixed number of pictures a run; None if it is free."""
+        axis = (self.backend.input.shape or (None,))[0]
+        return axis if isinstance(axis, int) else None
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[bool]:
+        """Keep the engine open within the block; yields False if it is closed already."""
+        with self._lock:
+            here = not self._closed
+            self._holders += here
+        try:
+            yield here
+        finally:
+            if here:
+                with self._lock:
+                    self._holders -= 1
+                    last = self._closed and not self._holders
+                if last:
+                    self.backend.close()
+
+    def close(self) -> None:
+        """Free the engine's memory, now or after the runs in flight."""
+        with self._lock:
+            idle = not self._closed and not self._holders
+            self._closed = True
+        if idle:
+            self.backend.close()
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits, float32 [N, classes], of preprocessed pictures, float32 [N, 3, H, W].
+
+        Raises:
+            ModelError: the model failed, or returned a number that is none.
+        """
+        count, size = len(batch), self.batch_size
+        if count == 0:
+            return np.empty((0, len(self.labels)), np.float32)
+        batch = batch.astype(np.dtype(self.backend.input.dtype), copy=False)
+        if size is None or count == size:
+            logits = self.backend.run(batch)
+        else:
+            fill = np.zeros((-count % size, *batch.shape[1:]), batch.dtype)
+            filled = np.concatenate([batch, fill])
+            runs = [self.backend.run(filled[start : start + size]) for start in range(0, len(filled), size)]
+            logits = np.concatenate(runs)[:count]
+        logits = logits.reshape(count, -1)  # [N, classes, 1, 1] is a classifier too
+        if logits.shape[1] != len(self.labels):
+            raise ManifestError(
+                f"{self.path}: returned {logits.shape[1]} outputs for {len(self.labels)} labels",
+                "Give one label for each output, in its order.",
+            )
+        if not np.isfinite(logits).all():
+            raise ModelError(
+                f"{self.path}: returned {logits[~np.isfinite(logits)][0]} on {self.backend.provider}",
+                f"The model or its engine is broken; check it with: edgecls verify {self.path}",
+            )
+        return logits
+
+    def top(self, logits: NDArray[np.float32], top_k: int) -> tuple[Prediction, ...]:
+        """Return the best classes of one picture's logits, float32 [classes]; equal scores go by index."""
+        if top_k < 1:
+            raise ValueError(f"top_k is {top_k}, must be at least 1")
+        scores = scores_from_logits(logits, self.activation)
+        # Everything from the k-th largest up, then only those few are sorted; equal scores go by index.
+        count = min(top_k, len(logits))
+        candidates = np.flatnonzero(logits >= np.partition(logits, -count)[-count])
+        best = candidates[np.argsort(-logits[candidates], kind="stable")][:count]
+        if self.thresholds is not None:
+            best = best[scores[best] >= np.asarray(self.thresholds)[best]]
+        return tuple(Prediction(int(index), self.labels[index], float(scores[index])) for index in best)
+
+
+def scores_from_logits(logits: NDArray[np.float32], activation: str) -> NDArray[np.float32]:
+    """Turn logits into scores between 0 and 1.
+
+    Args:
+        logits: float32 [..., classes].
+        activation: ``softmax`` over the classes, ``sigmoid`` of each, or ``identity`` where they are scores already.
+
+    Returns:
+        float32 [..., classes].
+    """
+    if activation == "identity":
+        return logits
+    if activation == "sigmoid":
+        # The argument of exp is never positive, so it cannot overflow.
+        small = np.exp(-np.abs(logits))
+        return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(powers / powers.sum(-1, keepdims=True), np.float32)
