@@ -340,7 +340,6 @@ def test_where_the_gpu_is_the_engine_is_proven(models: Path, tmp_path: Path, mon
     for source, options, said in (
         ("tiny.onnx", replace(AHEAD, compute_capabilities=("12.0",)), "NVIDIA RTX 4090 (8.9) is another GPU"),
         ("foreign.onnx", AHEAD, "the ONNX file carries no answers"),
-        ("tiny.onnx", replace(AHEAD, tf32=True), "TF32 keeps 10 bits"),
     ):
         assert said in engine_from_onnx(models / source, target, options=options, force=True).proof
     assert len(proof.seen) == 1

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edgecls_runtime import golden, manifest, preprocess
+from edgecls_runtime import Classifier, golden, manifest, preprocess
 from edgecls_runtime.errors import ManifestError, VerificationError
 from edgecls_runtime.manifest import Manifest
 
@@ -107,3 +109,16 @@ def test_it_prints_a_line_a_check(models: Path) -> None:
         ["ok", "pixels"],
         ["ok", "logits"],
     ]
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_an_engine_built_with_tf32_has_a_bound_of_its_own(monkeypatch, models, tf32):
+    """What it would compute on a GPU: a thousandth of the largest logit off, far from float32, near for TF32."""
+    plan = types.SimpleNamespace(has_option=lambda name: tf32 and name == "tf32")
+    monkeypatch.setattr(golden, "is_engine", lambda _: True)
+    monkeypatch.setattr(golden, "read_plan", lambda *_, **__: plan)
+    monkeypatch.setattr(golden, "_compare_origin", lambda *_: golden.Check("plan", passed=True, found=""))
+    with Classifier.load(models / "tiny.onnx") as classifier:
+        run = classifier.run
+        monkeypatch.setattr(classifier, "run", lambda batch: run(batch) * np.float32(1.001))
+        assert bool(golden.verify_loaded(classifier)) is tf32

@@ -222,7 +222,7 @@ def test_a_stream_goes_on_with_the_new_model_and_mixes_none(
     for path in files:
         with Classifier.load(path) as expected:
             answers.append([(item.label, pytest.approx(item.score, rel=1e-4)) for item in expected.predict(PICTURE)])
-    given: set[int] = set()
+    given, models_in_turn = set(), [classifier._model]
     results = classifier.predict_stream(itertools.repeat(PICTURE), batch_size=batch_size, workers=2)
     for number, result in enumerate(itertools.islice(results, 240)):
         found = [(item.label, item.score) for item in result.predictions]
@@ -231,8 +231,8 @@ def test_a_stream_goes_on_with_the_new_model_and_mixes_none(
         given.update(matching)
         if number % 40 == 39:
             classifier.reload(files[(number // 40 + 1) % 3])
-    old = classifier._model
+            models_in_turn.append(classifier._model)
     results.close()
-    assert old._holders == 0, "an abandoned stream holds no engine open"
+    assert [model._holders for model in models_in_turn] == [0] * 7, "an abandoned stream holds no engine open"
     assert given == {0, 1, 2}
     classifier.close()

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgecls_runtime.backends.settings import SessionSettings
 from edgecls_runtime.cpus import default_threads
-from edgecls_runtime.engine_file import is_engine
 from edgecls_runtime.errors import ProviderError
 
 if TYPE_CHECKING:
@@ -50,6 +49,8 @@ class Backend(Protocol):
 
 def default_provider(path: str | os.PathLike[str]) -> str:
     """Return where a file runs if nobody says: an engine on TensorRT, all else on the CPU."""
+    from edgecls_runtime.engine_file import is_engine  # brings numpy, which `edgecls --help` can do without
+
     return "tensorrt" if is_engine(path) else "cpu"
 
 
@@ -78,6 +79,8 @@ def open_backend(
         ProviderError: the provider is unknown, not there, has no such setting, or cannot run such a file.
         MissingDependencyError: its package is not installed.
     """
+    from edgecls_runtime.engine_file import is_engine
+
     provider = default_provider(path) if provider is None else provider
     if provider not in PROVIDERS:
         raise ProviderError(f"provider {provider!r}: is unknown", f"Choose one of: {', '.join(PROVIDERS)}")

@@ -174,7 +174,7 @@ def test_tensorrts_provider_is_told_what_the_file_computes_in(models: Path, tmp_
     import dataclasses
 
     from edgecls_runtime import manifest
-    from edgecls_runtime.backends.onnxruntime import _tensorrt_settings
+    from edgecls_runtime.backends.onnxruntime import _tensorrt_options
 
     found = manifest.read(models / "tiny.onnx")
     assert found is not None
@@ -182,5 +182,5 @@ def test_tensorrts_provider_is_told_what_the_file_computes_in(models: Path, tmp_
     for precision, settings in expected.items():
         path = tmp_path / f"{precision}.onnx"
         manifest.write(dataclasses.replace(found, precision=precision), models / "tiny.onnx", path)
-        assert _tensorrt_settings("TensorrtExecutionProvider", str(path), None) == settings
-        assert _tensorrt_settings("NvTensorRTRTXExecutionProvider", str(path), None) == {}
+        assert _tensorrt_options("TensorrtExecutionProvider", str(path), None) == settings
+        assert _tensorrt_options("NvTensorRTRTXExecutionProvider", str(path), None) == {}
