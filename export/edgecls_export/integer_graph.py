@@ -7,6 +7,7 @@ ReduceMean over H and W   GlobalAveragePool (and Flatten)            has an inte
 HardSigmoid(x)            alpha * Clip(x + beta/alpha, 0, 1/alpha)   Add has an integer kernel; the Clip vanishes
                                                                      into the range of the sum, alpha into a scale
 HardSwish(x)              x * HardSigmoid(x, 1/6, 1/2)               Mul has an integer kernel
+AveragePool of one pixel  nothing                                    AlexNet's and VGG's own, at their usual size
 ========================= ========================================== =============================================
 
 Without this a MobileNetV3 leaves its integers at every activation and every squeeze-excite block, which costs what the
@@ -24,6 +25,8 @@ from onnx import helper
 from edgecls_export.graph import attribute, constants, consumers, producers, set_constant
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 __all__ = ["fold_factors", "integer_friendly", "is_factor"]
@@ -36,9 +39,14 @@ def integer_friendly(model: onnx.ModelProto) -> onnx.ModelProto:
     result = onnx.ModelProto()
     result.CopyFrom(model)
     values = constants(result)
+    outputs = {info.name for info in result.graph.output}
     nodes: list[onnx.NodeProto] = []
+    same: dict[str, str] = {}
     for node in result.graph.node:
-        if node.op_type == "ReduceMean" and _is_global(node, values):
+        node.input[:] = [same.get(name, name) for name in node.input]
+        if node.op_type == "AveragePool" and _takes_one_pixel(node) and node.output[0] not in outputs:
+            same[node.output[0]] = node.input[0]
+        elif node.op_type == "ReduceMean" and _is_global(node, values):
             nodes += _pool(node)
         elif node.op_type == "HardSigmoid":
             alpha, beta = (
@@ -88,6 +96,13 @@ def fold_factors(model: onnx.ModelProto) -> None:
 def _is_global(node: onnx.NodeProto, values: dict[str, NDArray[Any]]) -> bool:
     axes = values.get(node.input[1]) if len(node.input) > 1 else attribute(node, "axes", ())
     return axes is not None and sorted(int(axis) % 4 for axis in np.ravel(cast("NDArray[np.int64]", axes))) == [2, 3]
+
+
+def _takes_one_pixel(node: onnx.NodeProto) -> bool:
+    numbers = [attribute(node, name, ()) for name in ("kernel_shape", "strides")]
+    return all(set(cast("Sequence[int]", item)) <= {1} for item in numbers) and not any(
+        cast("Sequence[int]", attribute(node, "pads", ()))
+    )
 
 
 def _pool(node: onnx.NodeProto) -> list[onnx.NodeProto]:

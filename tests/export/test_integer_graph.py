@@ -47,3 +47,28 @@ def test_only_means_over_the_whole_picture_become_pooling(
     assert (friendly.graph.node[0].op_type == "GlobalAveragePool") is global_
     values = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
     np.testing.assert_allclose(run(friendly, values), run(model, values), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "gone"),
+    [
+        ({"kernel_shape": [1, 1]}, True),
+        ({"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0, 0, 0, 0]}, True),
+        ({"kernel_shape": [1, 1], "strides": [2, 1]}, False),
+        ({"kernel_shape": [1, 1], "pads": [0, 1, 0, 0], "count_include_pad": 1}, False),
+        ({"kernel_shape": [1, 2]}, False),
+    ],
+)
+@pytest.mark.parametrize("last", [False, True])
+def test_pooling_of_one_pixel_goes(attributes: dict[str, object], gone: bool, last: bool, run: Run) -> None:
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("input", "logits")]
+    infos[0] = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 4, 5])
+    nodes = [helper.make_node("AveragePool", ["input"], ["logits" if last else "x"], name="pool", **attributes)]
+    if not last:
+        nodes += [helper.make_node("Relu", ["x"], ["y"], name="relu"), helper.make_node("Add", ["y", "x"], ["logits"])]
+    graph = helper.make_graph(nodes, "pool", infos[:1], infos[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    friendly = integer_friendly(model)
+    assert ("AveragePool" not in {node.op_type for node in friendly.graph.node}) is (gone and not last)
+    values = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    np.testing.assert_array_equal(run(friendly, values), run(model, values))
