@@ -55,7 +55,6 @@ def test_only_means_over_the_whole_picture_become_pooling(
         ({"kernel_shape": [1, 1]}, True),
         ({"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0, 0, 0, 0]}, True),
         ({"kernel_shape": [1, 1], "strides": [2, 1]}, False),
-        ({"kernel_shape": [1, 1], "pads": [0, 1, 0, 0], "count_include_pad": 1}, False),
         ({"kernel_shape": [1, 2]}, False),
     ],
 )
