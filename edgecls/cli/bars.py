@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 __all__ = ["Steps", "new_bar", "picture_bar", "share_bar"]
 
 
-def new_bar(label: str, total: int) -> Any:
-    """Return a bar of ``click.progressbar`` on standard error, hidden if that is no terminal."""
+def new_bar(label: str, total: int, *, counted: bool = True) -> Any:
+    """Return a bar of ``click.progressbar`` on standard error, hidden if that is no terminal.
+
+    ``counted``: whether its steps are things to count, and as quick as each other.
+    """
     return click.progressbar(
         length=total,
         label=label,
         file=sys.stderr,
         hidden=not sys.stderr.isatty(),
-        show_pos=True,
+        show_pos=counted,
+        show_eta=counted,
         item_show_func=lambda text: text or "",
     )
 
@@ -37,14 +41,7 @@ def picture_bar(label: str, total: int) -> Iterator[Callable[[int], object]]:
 def share_bar(label: str) -> Iterator[Callable[[str, float], object]]:
     """Show a bar; yield what is called with the name of a phase and the share of the whole that is done."""
     steps = 1000
-    with click.progressbar(
-        length=steps,
-        label=label,
-        file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
-        show_eta=False,
-        item_show_func=lambda phase: phase or "",
-    ) as bar:
+    with new_bar(label, steps, counted=False) as bar:
         yield lambda phase, share: bar.update(max(0, round(share * steps) - bar.pos), phase)
 
 
