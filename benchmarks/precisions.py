@@ -120,9 +120,9 @@ def table(document: dict[str, Any]) -> str:
         "",
         f"{items[0]['images']} ImageNet photos; {'; '.join(sorted(about))}.",
         "MobileNetV2 with trained weights, the others with random ones. The CPU provider computes fp16 in float32, and",
-        "has no fast kernels for the symmetric integers that `tensorrt` wants: those files are for GPUs. What random weights",
-        "make of a picture in MobileNetV3 fades below what half can hold, so most of its FP16 file stays in float32; with",
-        "trained ones it is half the size, as the others.",
+        "has no fast kernels for the symmetric integers that `tensorrt` wants: those files are for GPUs. With random",
+        "weights a picture fades in MobileNetV3 below what half can hold, so most of its FP16 file stays in float32;",
+        "with trained ones it is half the size, as the others.",
     ]
     return "\n".join(lines) + "\n"
 
