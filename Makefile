@@ -37,7 +37,7 @@ test-packages: $(VENV)/installed
 	$(BIN)/pytest
 
 test-runtime-alone: $(RUNTIME_VENV)/installed  ## the runtime's tests where nothing but its own dependencies is
-	EDGECLS_RUNTIME_ALONE=1 $(RUNTIME_VENV)/bin/pytest tests/runtime tests/edgecls/cli
+	EDGECLS_RUNTIME_ALONE=1 $(RUNTIME_VENV)/bin/pytest tests/runtime tests/edgecls/cli tests/edgecls/test_diagnosis.py tests/edgecls/test_tuning.py
 
 lint: $(VENV)/installed  ## ruff with the layer guard, mypy strict
 	$(BIN)/ruff check .

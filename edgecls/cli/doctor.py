@@ -11,7 +11,7 @@ import click
 from edgecls_runtime.errors import MissingDependencyError, ProviderError
 
 if TYPE_CHECKING:
-    from edgecls_runtime.diagnosis import Finding
+    from edgecls.diagnosis import Finding
 
 __all__ = ["doctor"]
 
@@ -31,7 +31,7 @@ def doctor() -> None:
     """
     import platform
 
-    from edgecls_runtime.diagnosis import cpu_findings, cuda_findings, cuda_library_names, self_test
+    from edgecls.diagnosis import cpu_findings, cuda_findings, cuda_library_names, self_test
     from edgecls_runtime.machine import this_machine
 
     machine = this_machine()

@@ -53,9 +53,9 @@ def tune(
     in turns. Options that name what to try may be given several times. Say --batch-size 1 --batch-size 8 to trade
     latency for pictures a second.
     """
+    from edgecls.tuning import tune as tune_model
     from edgecls_runtime import profile as profiles
     from edgecls_runtime.output import check_writable
-    from edgecls_runtime.tuning import tune as tune_model
 
     output = output or Path(f"{model}.profile.json")
     check_writable(output, force=force)

@@ -29,7 +29,6 @@ __all__ = [
     "SessionSettings",
     "VerificationError",
     "__version__",
-    "tune",
     "verify",
 ]
 
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
     from edgecls_runtime.preprocess import Preprocess
     from edgecls_runtime.profile import Profile
     from edgecls_runtime.stream import Classification
-    from edgecls_runtime.tuning import tune
 
 
 # Resolved on first use (PEP 562), so that `edgecls --help` does not pay for numpy. What is not here is an error.
@@ -63,7 +61,6 @@ _HOME = {
     "Preprocess": "preprocess",
     "Profile": "profile",
     "SessionSettings": "backends.settings",
-    "tune": "tuning",
     "verify": "golden",
 }
 

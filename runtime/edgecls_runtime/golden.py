@@ -7,15 +7,16 @@ else those of the artifact itself on the machine that proved it (`edgecls_runtim
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecls_runtime.classifier import Classifier
 from edgecls_runtime.engine_file import is_engine
 from edgecls_runtime.errors import ManifestError, VerificationError
+from edgecls_runtime.loading import load_model
 from edgecls_runtime.manifest import Golden, Manifest
 from edgecls_runtime.onnx_file import graph_sha256
 from edgecls_runtime.preflight import read_plan
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgecls_runtime.backends.settings import SessionSettings
+    from edgecls_runtime.loaded import LoadedModel
 
 __all__ = ["Check", "Verification", "draw_picture", "golden_from_reference", "verify", "verify_loaded"]
 
@@ -123,20 +125,21 @@ def verify(
         ManifestError: it carries no manifest, or no golden outputs.
         ProviderError: the provider is not there.
     """
-    with Classifier.load(
+    model = load_model(
         path, provider=provider, threads=threads, settings=settings, trust=trust, engine_cache=engine_cache
-    ) as classifier:
-        return verify_loaded(classifier)
+    )
+    with contextlib.closing(model):
+        return verify_loaded(model)
 
 
-def verify_loaded(classifier: Classifier) -> Verification:
+def verify_loaded(model: LoadedModel) -> Verification:
     """Check, as `verify` does, a model that is loaded already.
 
     Raises:
         ManifestError: it carries no manifest, or no golden outputs.
         ModelError: the run failed.
     """
-    path, manifest = classifier.path, classifier.manifest
+    path, manifest = model.path, model.manifest
     if manifest is None or manifest.golden is None:
         raise ManifestError(
             f"{path}: carries no {'golden outputs' if manifest else 'manifest'} to verify it by",
@@ -144,9 +147,9 @@ def verify_loaded(classifier: Classifier) -> Verification:
         )
     golden = manifest.golden
     pixels = [_pixels(number, manifest.preprocess) for number in range(len(golden.pixels_sha256))]
-    logits = classifier.run(np.stack([normalize(picture, manifest.preprocess) for picture in pixels]))
+    logits = model.run(np.stack([normalize(picture, manifest.preprocess) for picture in pixels]))
     bound = TOLERANCES[manifest.precision].max_golden_diff
-    computed_in = _computed_in(classifier)
+    computed_in = _computed_in(model)
     if computed_in in INFERENCE_TOLERANCES:
         bound = max(bound, INFERENCE_TOLERANCES[computed_in].max_golden_diff)
     checks = (
@@ -157,7 +160,7 @@ def verify_loaded(classifier: Classifier) -> Verification:
         _compare_digests(
             "pixels", [_sha256(picture) for picture in pixels], list(golden.pixels_sha256), "resized golden pictures"
         ),
-        _compare_logits(logits, golden.logits(), bound, f"{classifier.provider}, {classifier.engine}"),
+        _compare_logits(logits, golden.logits(), bound, f"{model.backend.provider}, {model.backend.engine}"),
     )
     return Verification(path, checks)
 
@@ -175,11 +178,11 @@ def _sha256(pixels: NDArray[np.uint8]) -> str:
     return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-def _computed_in(classifier: Classifier) -> str | None:
+def _computed_in(model: LoadedModel) -> str | None:
     """Return what an engine was asked to compute in; None for what the file holds."""
-    if is_engine(classifier.path):
-        return "tf32" if read_plan(classifier.path, trust=True).has_option("tf32") else None
-    return classifier.placement.settings.inference_precision
+    if is_engine(model.path):
+        return "tf32" if read_plan(model.path, trust=True).has_option("tf32") else None
+    return model.placement.settings.inference_precision
 
 
 def _compare_origin(path: str | os.PathLike[str], manifest: Manifest) -> Check:

@@ -19,7 +19,7 @@ from edgecls_runtime.golden import golden_from_reference
 from edgecls_runtime.manifest import Source
 
 HERE = Path(__file__).parent
-SHIPPED = HERE.parents[1] / "runtime" / "edgecls_runtime"  # what `edgecls doctor` runs
+SHIPPED = HERE.parents[1] / "edgecls"  # what `edgecls doctor` runs
 LABELS = ("ant", "bee", "cat", "dog", "eel")
 PREPROCESS = Preprocess(resize_size=36, crop_size=(32, 32))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import types
@@ -8,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecls_runtime import Classifier, golden, manifest, preprocess
+from edgecls_runtime import golden, manifest, preprocess
 from edgecls_runtime.errors import ManifestError, VerificationError
+from edgecls_runtime.loading import load_model
 from edgecls_runtime.manifest import Manifest
 
 DIGEST = "fa787bc9668b8430083a03ac31c318732db83dae73128670e93ddc70867d916b"
@@ -118,7 +120,7 @@ def test_an_engine_built_with_tf32_has_a_bound_of_its_own(monkeypatch, models, t
     monkeypatch.setattr(golden, "is_engine", lambda _: True)
     monkeypatch.setattr(golden, "read_plan", lambda *_, **__: plan)
     monkeypatch.setattr(golden, "_compare_origin", lambda *_: golden.Check("plan", passed=True, found=""))
-    with Classifier.load(models / "tiny.onnx") as classifier:
-        run = classifier.run
-        monkeypatch.setattr(classifier, "run", lambda batch: run(batch) * np.float32(1.001))
-        assert bool(golden.verify_loaded(classifier)) is tf32
+    with contextlib.closing(load_model(models / "tiny.onnx")) as model:
+        run = model.run
+        monkeypatch.setattr(model, "run", lambda batch: run(batch) * np.float32(1.001))
+        assert bool(golden.verify_loaded(model)) is tf32

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,16 +110,6 @@ def test_completion(edgecls: Run, shell: str) -> None:
 def test_completion_completes(edgecls: Run) -> None:
     done = edgecls(environment={"_EDGECLS_COMPLETE": "bash_complete", "COMP_WORDS": "edgecls inf", "COMP_CWORD": "1"})
     assert set(done.stdout.split()) == {"plain,infer", "plain,info"}
-
-
-def test_help_answers_in_under_0_4_seconds(edgecls: Run) -> None:
-    """The promise, with a margin of six on an idle machine; the best of five, so that a busy one does not fail it."""
-    times = []
-    for _ in range(5):
-        started = time.perf_counter()
-        assert edgecls("--help").returncode == 0
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.4
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:

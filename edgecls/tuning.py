@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import time
@@ -11,16 +12,18 @@ import numpy as np
 
 from edgecls_runtime.backends import PROVIDERS
 from edgecls_runtime.backends.settings import InferencePrecision, Placement, SessionSettings
-from edgecls_runtime.classifier import Classifier
 from edgecls_runtime.cpus import usable_cpus
 from edgecls_runtime.errors import EdgeclsError, ManifestError, ModelError
 from edgecls_runtime.golden import verify_loaded
+from edgecls_runtime.loading import load_model
 from edgecls_runtime.machine import this_machine
 from edgecls_runtime.manifest import read as read_manifest
 from edgecls_runtime.profile import Profile, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from edgecls_runtime.loaded import LoadedModel
 
 __all__ = ["candidates", "choose", "tune"]
 
@@ -98,9 +101,9 @@ def tune(
     steps = len(placements) * (1 + measured)
     for placement in placements:
         try:
-            with _load(path, placement) as classifier:
-                verify_loaded(classifier).require()
-                engines[placement] = classifier.engine
+            with _load(path, placement) as model:
+                verify_loaded(model).require()
+                engines[placement] = model.backend.engine
         except EdgeclsError as error:
             failures[placement] = error.cause
         if progress is not None:
@@ -168,18 +171,21 @@ def _thread_counts() -> tuple[int, ...]:
     return (*powers, usable)
 
 
-def _load(path: str | os.PathLike[str], placement: Placement) -> Classifier:
-    return Classifier.load(path, provider=placement.provider, threads=placement.threads, settings=placement.settings)
+def _load(path: str | os.PathLike[str], placement: Placement) -> contextlib.closing[LoadedModel]:
+    settings = placement.settings
+    return contextlib.closing(
+        load_model(path, provider=placement.provider, threads=placement.threads, settings=settings)
+    )
 
 
 def _p50_ms(path: str | os.PathLike[str], placement: Placement, batch_size: int) -> float:
-    with _load(path, placement) as classifier:
-        batch = np.zeros((batch_size, 3, *classifier.preprocess.crop_size), np.float32)
+    with _load(path, placement) as model:
+        batch = np.zeros((batch_size, 3, *model.preprocess.crop_size), np.float32)
         for _ in range(_WARMUP_RUNS):
-            classifier.run(batch)
+            model.run(batch)
         seconds: list[float] = []
         while len(seconds) < _ROUND_RUNS or sum(seconds) < _ROUND_S:
             started = time.perf_counter()
-            classifier.run(batch)
+            model.run(batch)
             seconds.append(time.perf_counter() - started)
     return 1e3 * statistics.median(seconds)

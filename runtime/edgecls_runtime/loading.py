@@ -1,0 +1,197 @@
+"""From a model file to a model that runs. What is wrong with a file is found here, before a picture comes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from edgecls_runtime import manifest as manifests
+from edgecls_runtime import onnx_file
+from edgecls_runtime.backends import default_provider, open_backend
+from edgecls_runtime.backends.settings import Placement, SessionSettings
+from edgecls_runtime.engine_file import is_engine
+from edgecls_runtime.errors import ManifestError, ModelError
+from edgecls_runtime.loaded import LoadedModel
+from edgecls_runtime.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgecls_runtime.backends import Backend
+    from edgecls_runtime.manifest import Manifest
+    from edgecls_runtime.onnx_file import TensorInfo
+    from edgecls_runtime.profile import Profile
+
+__all__ = ["load_model"]
+
+_log = logging.getLogger(__name__)
+
+
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    provider: str | None = None,
+    threads: int | None = None,
+    settings: SessionSettings | None = None,
+    profile: Profile | str | os.PathLike[str] | None = None,
+    labels: Sequence[str] | None = None,
+    preprocess: Preprocess | None = None,
+    trust: bool = False,
+    engine_cache: str | os.PathLike[str] | None = None,
+) -> LoadedModel:
+    """Load a model; arguments and errors are those of `edgecls_runtime.classifier.Classifier.load`."""
+    where = os.fspath(path)
+    if profile is not None:
+        if (provider, threads, settings or SessionSettings()) != (None, None, SessionSettings()):
+            raise ValueError("a profile says provider, threads and settings: leave them out")
+        from edgecls_runtime import profile as profiles
+
+        profile = profile if isinstance(profile, profiles.Profile) else profiles.read(profile)
+        placement = profile.placement
+    else:
+        placement = Placement(
+            provider=default_provider(path) if provider is None else provider,
+            threads=threads,
+            settings=settings or SessionSettings(),
+        )
+    plan = header = None
+    if is_engine(path):
+        from edgecls_runtime.preflight import read_plan
+
+        plan = read_plan(path, trust=trust)
+        manifest = plan.sidecar.manifest if plan.sidecar else None
+    else:
+        if trust:
+            raise ModelError(f"{where}: is no TensorRT engine, and brings no code to trust", "Leave out --trust.")
+        header = onnx_file.read_header(path)
+        text = header.metadata.get(manifests.MANIFEST_KEY)
+        manifest = None if text is None else manifests.Manifest.from_json(text, where=f"{where}: manifest")
+    if manifest and (labels is not None or preprocess is not None):
+        raise ModelError(f"{where}: carries its own labels and preprocess", "Leave out --labels and --preprocess.")
+    if header:
+        _check_is_classifier(where, header.inputs, header.outputs)  # before the engine spends time on it
+    if profile is not None:
+        profile.check_model(where, manifest)
+    backend = open_backend(
+        path,
+        provider=placement.provider,
+        threads=placement.threads,
+        settings=placement.settings,
+        plan=plan,
+        engine_cache=engine_cache,
+    )
+    if profile is not None:
+        profile.check_engine(where, backend.engine)
+    if not header:
+        _check_is_classifier(where, (backend.input,), (backend.output,))
+    classes = _classes(where, backend)
+    assumptions = list(plan.assumptions) if plan else []
+    if manifest:
+        _check_manifest(where, manifest, backend, classes)
+        labels, preprocess = manifest.labels, manifest.preprocess
+        activation: str = manifest.activation
+    else:
+        if labels is None:
+            labels = [f"class {index}" for index in range(classes)]
+            assumptions.append(f"no labels given for {classes} classes: they go by their index")
+        if len(labels) != classes:
+            raise ManifestError(
+                f"{where}: {len(labels)} labels for {classes} outputs", "Give one label for each output, in its order."
+            )
+        if preprocess is None:
+            height, width = _input_size(where, backend) or (224, 224)
+            preprocess = Preprocess(resize_size=round(min(height, width) * 256 / 224), crop_size=(height, width))
+            assumptions.append(f"no preprocess given: ImageNet's assumed ({preprocess})")
+        elif (size := _input_size(where, backend)) and preprocess.crop_size != size:
+            raise ManifestError(
+                f"{where}: the preprocess crops to {preprocess.crop_size}, the model takes {size} (height, width)",
+                "Give the preprocess that the model was trained with.",
+            )
+        last_op = header.last_op if header else ""
+        if last_op in ("Softmax", "Sigmoid"):
+            activation = "identity"
+            assumptions.append(f"the graph ends in its own {last_op}: its outputs are the scores")
+        else:
+            activation = "softmax"
+            assumptions.append("one label a picture: softmax over the outputs")
+    for assumption in assumptions:
+        _log.warning("%s: %s", where, assumption)
+    return LoadedModel(
+        backend=backend,
+        placement=placement,
+        path=where,
+        manifest=manifest,
+        labels=tuple(labels),
+        preprocess=preprocess,
+        activation=activation,
+        assumptions=tuple(assumptions),
+    )
+
+
+def _check_is_classifier(where: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> None:
+    """Refuse what shows by its inputs and outputs not to be a picture classifier."""
+    for kind, tensors in (("input", inputs), ("output", outputs)):
+        if len(tensors) != 1:
+            names = ", ".join(tensor.name for tensor in tensors) or "none"
+            raise ModelError(
+                f"{where}: is not a picture classifier: {len(tensors)} {kind}s ({names})",
+                f"Give a model with one {kind}: a picture in, logits out.",
+            )
+    info = inputs[0]
+    if info.dtype not in ("float32", "float16"):
+        raise ModelError(
+            f"{where}: takes {info}, not normalized float pictures",
+            "Give a model whose input is float32 or float16 [N, 3, H, W].",
+        )
+    channels = info.shape[1] if info.shape is not None and len(info.shape) == 4 else None
+    if info.shape is not None and (len(info.shape) != 4 or (isinstance(channels, int) and channels != 3)):
+        raise ModelError(
+            f"{where}: is not a picture classifier: takes {info}",
+            "Give a model whose input is [N, 3, H, W]; a channels-last one needs a transpose in front.",
+        )
+
+
+def _classes(where: str, backend: Backend) -> int:
+    """Return the number of classes from the output's shape: [N, classes], or [N, classes, 1, 1]."""
+    shape = backend.output.shape
+    if shape is None or len(shape) < 2 or not isinstance(shape[1], int) or any(axis != 1 for axis in shape[2:]):
+        raise ModelError(
+            f"{where}: is not a picture classifier: returns {backend.output}",
+            "Give a model whose output is [N, classes].",
+        )
+    if not backend.output.dtype.startswith("float"):
+        raise ModelError(
+            f"{where}: is not a picture classifier: returns {backend.output}", "Give a model that returns float logits."
+        )
+    return shape[1]
+
+
+def _input_size(where: str, backend: Backend) -> tuple[int, int] | None:
+    """Return (height, width) if the model fixes both."""
+    shape = backend.input.shape
+    if shape is None or len(shape) != 4:
+        raise ModelError(f"{where}: takes {backend.input}", "Give a model whose input is [N, 3, H, W].")
+    height, width = shape[2], shape[3]
+    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+
+def _check_manifest(where: str, manifest: Manifest, backend: Backend, classes: int) -> None:
+    """Hold the manifest against the model that carries it."""
+    remedy = "The manifest belongs to another model: export the model again."
+    if len(manifest.labels) != classes:
+        raise ManifestError(f"{where}: manifest: {len(manifest.labels)} labels for {classes} outputs", remedy)
+    names = (backend.input.name, backend.output.name)
+    if names != (manifest.input_name, manifest.output_name):
+        wanted = (manifest.input_name, manifest.output_name)
+        raise ManifestError(f"{where}: manifest: names {wanted}, the model has {names}", remedy)
+    size = _input_size(where, backend)
+    if size and size != manifest.preprocess.crop_size:
+        raise ManifestError(
+            f"{where}: manifest: crop_size {manifest.preprocess.crop_size}, the model takes {size}", remedy
+        )
+    batch = (backend.input.shape or (None,))[0]
+    if is_engine(where) and manifest.batch_size is None:
+        return  # an engine's profile may fix what the graph leaves free
+    if manifest.batch_size != (batch if isinstance(batch, int) else None):
+        raise ManifestError(f"{where}: manifest: batch_size {manifest.batch_size}, the model takes {batch}", remedy)
