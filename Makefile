@@ -7,8 +7,13 @@ RUNTIME_VENV := .venv-runtime
 BIN := $(VENV)/bin
 PIP_INSTALL = install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# A process for each folder of tests, so that `make --jobs=2` runs two at a time; those that take longest begin first.
+LONGEST := tests/end_to_end/ tests/edgecls/cli/ tests/export/ tests/edgecls/training/
+FOLDERS := $(sort $(dir $(shell find tests -name 'test_*.py')))
+TESTS := $(addprefix test@,$(LONGEST) $(filter-out $(LONGEST),$(FOLDERS)))
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-packages test-runtime-alone lint format clean
+.PHONY: help demo test test-packages $(TESTS) test-runtime-alone lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -33,11 +38,14 @@ demo: $(VENV)/installed  ## train on drawn shapes, export, verify, infer: no dow
 
 test: test-packages test-runtime-alone  ## every test
 
-test-packages: $(VENV)/installed
-	$(BIN)/pytest
+test-packages: $(TESTS)
+
+$(TESTS): test@%: $(VENV)/installed
+	$(BIN)/pytest $*test_*.py
 
 test-runtime-alone: $(RUNTIME_VENV)/installed  ## the runtime's tests where nothing but its own dependencies is
-	EDGECLS_RUNTIME_ALONE=1 $(RUNTIME_VENV)/bin/pytest tests/runtime tests/edgecls/cli tests/edgecls/test_diagnosis.py tests/edgecls/test_tuning.py
+	EDGECLS_RUNTIME_ALONE=1 EDGECLS_REQUIRE=$(RUNTIME_ALONE_REQUIRE) \
+	  $(RUNTIME_VENV)/bin/pytest tests/runtime tests/edgecls/cli tests/edgecls/test_diagnosis.py tests/edgecls/test_tuning.py
 
 lint: $(VENV)/installed  ## ruff with the layer guard, mypy strict
 	$(BIN)/ruff check .

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import faulthandler
+import hashlib
 import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +34,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("real_data"):
                 item.add_marker(absent)
+
+
+_CONVERTED: dict[str, bytes] = {}
+_LARGE = 32 * 2**20  # bytes; AlexNet and VGG-16, which one test each converts
+
+
+@pytest.fixture(autouse=True)
+def converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch convert each network once: it takes seconds, and makes the same bytes again (`export/test_fp32.py`)."""
+    fp32 = sys.modules.get("edgecls_export.fp32")  # the runtime's tests run where it is not
+    if fp32 is None:
+        return
+    convert = fp32.onnx_from_torch
+
+    def once(model: Any, path: Path, **options: Any) -> None:
+        digest = hashlib.sha256(repr((model, sorted(options.items()))).encode())
+        for name, tensor in model.state_dict().items():
+            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+        known = digest.hexdigest()
+        if known in _CONVERTED:
+            Path(path).write_bytes(_CONVERTED[known])
+            return
+        convert(model, path, **options)
+        if Path(path).stat().st_size < _LARGE:
+            _CONVERTED[known] = Path(path).read_bytes()
+
+    monkeypatch.setattr(fp32, "onnx_from_torch", once)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ everywhere, use `edgecls_runtime.golden`.
 from __future__ import annotations
 
 import colorsys
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -82,9 +83,7 @@ def draw_pictures(count: int = 64, *, seed: int = 0) -> Iterator[tuple[str, Imag
         A name (``drawn-0000``) and an RGB picture of 160 to 480 pixels a side: landscape, portrait or square.
     """
     for index in range(count):
-        # What SeedSequence(seed).spawn(...)[index] is, without the ones before it.
-        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,))))
-        yield f"drawn-{index:04d}", _draw(random, _MOODS[index % len(_MOODS)])
+        yield f"drawn-{index:04d}", _picture(seed, index).copy()
 
 
 def write_folder(
@@ -119,6 +118,14 @@ def write_folder(
     # Last, so that a folder with a manifest is a whole one.
     with whole_file(manifest) as temporary:
         temporary.write_text(json.dumps({**made, "pictures": digests}, indent=2) + "\n")
+
+
+@functools.lru_cache(maxsize=64)
+def _picture(seed: int, index: int) -> Image.Image:
+    """Draw one, and remember it: an export asks up to three times, for ranges, parity and the comparison at its end."""
+    # What SeedSequence(seed).spawn(...)[index] is, without the ones before it.
+    random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,))))
+    return _draw(random, _MOODS[index % len(_MOODS)])
 
 
 def _draw(random: np.random.Generator, mood: _Mood) -> Image.Image:

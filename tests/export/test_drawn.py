@@ -30,6 +30,7 @@ def arrays(pictures: dict[str, Image.Image]) -> list[NDArray[np.float32]]:
 
 
 def test_same_seed_same_pictures(pictures: dict[str, Image.Image]) -> None:
+    drawn._picture.cache_clear()  # or they would be the very same ones
     again = dict(draw_pictures(64))
     assert list(again) == list(pictures)
     assert all(np.array_equal(again[name], pictures[name]) for name in pictures)
@@ -42,9 +43,17 @@ def test_other_seed_other_pictures(pictures: dict[str, Image.Image]) -> None:
 
 def test_a_picture_does_not_depend_on_how_many_are_drawn(pictures: dict[str, Image.Image]) -> None:
     for count in (1, 12):
+        drawn._picture.cache_clear()
         few = dict(draw_pictures(count))
         assert list(few) == list(pictures)[:count]
         assert all(np.array_equal(few[name], pictures[name]) for name in few)
+
+
+def test_a_picture_that_was_given_away_does_not_change_the_next(pictures: dict[str, Image.Image]) -> None:
+    for _, picture in draw_pictures(2):
+        picture.paste((1, 2, 3), (0, 0, *picture.size))
+    for name, picture in draw_pictures(2):
+        assert np.array_equal(picture, pictures[name])
 
 
 def test_sizes_and_mode(pictures: dict[str, Image.Image]) -> None:
