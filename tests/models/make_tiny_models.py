@@ -43,7 +43,8 @@ def main(folder: Path = HERE, shipped: Path = SHIPPED) -> None:
     (folder / "external.data").unlink()  # the model whose weights got lost
     own(network, folder / "tiny.onnx")
     pictures = [(str(number), draw_picture(number)) for number in range(4)]
-    embed_file(folder / "tiny.onnx", folder / "embedded.onnx", Embedding(top_k=3), pictures, force=True)
+    for name, top_k in (("pixels", None), ("embedded", 3)):
+        embed_file(folder / "tiny.onnx", folder / f"{name}.onnx", Embedding(top_k=top_k), pictures, force=True)
     own(classifier(4), folder / "fixed4.onnx", batch_size=4)
     own(network, folder / "multilabel.onnx", activation="sigmoid", thresholds=(0.5, 0.5, 0.5, 0.5, 0.99))
     own(network, shipped / "self_test_fp32.onnx")
