@@ -8,8 +8,6 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edgecls_runtime.backends import PROVIDERS
 from edgecls_runtime.backends.settings import InferencePrecision, Placement, SessionSettings
 from edgecls_runtime.cpus import usable_cpus
@@ -180,7 +178,8 @@ def _load(path: str | os.PathLike[str], placement: Placement) -> contextlib.clos
 
 def _p50_ms(path: str | os.PathLike[str], placement: Placement, batch_size: int) -> float:
     with _load(path, placement) as model:
-        batch = np.zeros((batch_size, 3, *model.preprocess.crop_size), np.float32)
+        batch = model.preprocess.new_batch(batch_size)
+        batch[:] = 0
         for _ in range(_WARMUP_RUNS):
             model.run(batch)
         seconds: list[float] = []

@@ -325,7 +325,8 @@ class Engine:
         return self.trt.TensorFormat[self.plan.get("format", "LINEAR")]
 
     def get_tensor_dtype(self, name: str) -> Any:
-        return self.trt.DataType[self.plan.get("dtype", "FLOAT")]
+        own = self.plan.get("input_dtype") if name == self._input.name else None
+        return self.trt.DataType[own or self.plan.get("dtype", "FLOAT")]
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         tensor = self._input if name == self._input.name else self._output
@@ -349,10 +350,13 @@ class Engine:
         return context
 
     def compute(self, batch: int, addresses: dict[str, int]) -> None:
-        dtype = np.dtype(self.trt.nptype(self.get_tensor_dtype("")))
+        taken, dtype = (
+            np.dtype(self.trt.nptype(self.get_tensor_dtype(tensor.name))) for tensor in (self._input, self._output)
+        )
         shape = (batch, *self._input.shape[1:])
-        pictures = self.gpu.memory(self.gpu.device, addresses[self._input.name], int(np.prod(shape)) * dtype.itemsize)
-        feed = pictures.view(dtype).reshape(shape).astype(np.float32)
+        pictures = self.gpu.memory(self.gpu.device, addresses[self._input.name], int(np.prod(shape)) * taken.itemsize)
+        feed = pictures.view(taken).reshape(shape)
+        feed = feed if self._input.type == "tensor(uint8)" else feed.astype(np.float32)
         (logits,) = self._session.run(None, {self._input.name: feed})
         flat = logits.astype(dtype).reshape(-1).view(np.uint8)
         self.gpu.memory(self.gpu.device, addresses[self._output.name], len(flat))[:] = flat
@@ -416,14 +420,14 @@ def make_tensorrt(gpu: FakeGpu, name: str = "tensorrt", version: str = "10.13.3.
     trt.ILogger, trt.Runtime = ILogger, Runtime
     trt.TensorIOMode = enum.Enum("TensorIOMode", ["NONE", "INPUT", "OUTPUT"])
     trt.TensorFormat = enum.Enum("TensorFormat", ["LINEAR", "HWC8"])
-    trt.DataType = enum.Enum("DataType", ["FLOAT", "HALF", "BF16"])
+    trt.DataType = enum.Enum("DataType", ["FLOAT", "HALF", "BF16", "UINT8"])
     if name == "tensorrt_rtx":
         trt.CudaGraphStrategy = enum.Enum("CudaGraphStrategy", ["DISABLED", "WHOLE_GRAPH_CAPTURE"])
 
     def nptype(dtype: Any) -> Any:
         if dtype.name == "BF16":
             raise TypeError("Could not resolve TensorRT datatype to an equivalent numpy datatype.")
-        return {"FLOAT": np.float32, "HALF": np.float16}[dtype.name]
+        return {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8}[dtype.name]
 
     trt.nptype = nptype
     return trt  # type: ignore[no-any-return]

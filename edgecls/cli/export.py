@@ -10,6 +10,7 @@ import click
 from edgecls_runtime.errors import ImageError, OutputError
 
 from .bars import Steps
+from .embedding import asked_embedding, embed_model_file, embedding_options
 from .engines import asked_serving, check_model_file, tensorrt_options
 from .options import labels_option, preprocess_option, training_packages
 from .pictures import Pictures
@@ -37,6 +38,7 @@ __all__ = ["export"]
 @click.option("--batch-size", type=click.IntRange(min=1), help="Fix the number of pictures a run.  [default: free]")
 @click.option("--opset", type=click.IntRange(min=11), default=18, show_default=True, help="ONNX operator set.")
 @precision_options
+@embedding_options
 @tensorrt_options
 @click.option(
     "--parity-images",
@@ -64,11 +66,16 @@ def export(
     artifact agree on the pictures; otherwise the exit status is 1 and nothing is written. Several precisions share one
     conversion, and end with a table that compares them.
 
-    MODEL.onnx is such a file, or a foreign one: --tensorrt builds an engine of it, in the types that it has.
+    MODEL.onnx is such a file: --embed-preprocess makes another of it, in the types that it has. --tensorrt builds an
+    engine of it, and of a foreign one, too.
     """
     from edgecls_runtime.output import check_writable
 
+    embedding = asked_embedding(ctx)
     serving = asked_serving(ctx)
+    if Path(source).suffix == ".onnx" and embedding is not None:
+        embed_model_file(ctx, Path(source), output or Path(f"{Path(source).stem}-embedded.onnx"), embedding)
+        return
     if Path(source).suffix == ".onnx":
         check_model_file(ctx, Path(source), asked_precisions(ctx))
         engine = output or Path(f"{Path(source).stem}.engine")
@@ -79,7 +86,7 @@ def export(
     if is_checkpoint and weights is not None:
         raise click.UsageError("--weights goes with an ARCH; a checkpoint has its own.")
     precisions = asked_precisions(ctx)
-    targets = _targets(Path(source).stem if is_checkpoint else source, precisions, output)
+    targets = _targets(Path(source).stem if is_checkpoint else source, precisions, output, embedded=bool(embedding))
     engines = (
         [output] if output is not None and len(targets) == 1 else [path.with_suffix(".engine") for path in targets]
     )
@@ -96,6 +103,7 @@ def export(
         from edgecls import checkpoint
         from edgecls import weights as weight_files
         from edgecls.models import check_arch
+        from edgecls_export.embedding import Embedding
         from edgecls_export.pipeline import ModelCard, export_all
         from edgecls_runtime.manifest import Source
 
@@ -127,6 +135,7 @@ def export(
                 thresholds=loaded.thresholds,
                 metrics=loaded.metrics,
             ),
+            embedding=Embedding(**embedding) if embedding else None,
             batch_size=batch_size,
             opset=opset,
             images=images,
@@ -143,9 +152,10 @@ def export(
         serving.make(target, engine)
 
 
-def _targets(name: str, precisions: tuple[str, ...], output: Path | None) -> list[Path]:
-    """Return a file for each precision: ``vgg16.onnx``, ``vgg16-fp16.onnx``, ``vgg16-int8.onnx``."""
-    files = [f"{name}.onnx" if precision == "fp32" else f"{name}-{precision}.onnx" for precision in precisions]
+def _targets(name: str, precisions: tuple[str, ...], output: Path | None, *, embedded: bool) -> list[Path]:
+    """Return a file for each precision: ``vgg16.onnx``, ``vgg16-fp16.onnx``, ``vgg16-int8-embedded.onnx``."""
+    end = "-embedded.onnx" if embedded else ".onnx"
+    files = [f"{name}{end}" if precision == "fp32" else f"{name}-{precision}{end}" for precision in precisions]
     if len(files) == 1:
         return [output or Path(files[0])]
     if output is not None and not output.is_dir():

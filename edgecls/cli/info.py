@@ -84,7 +84,7 @@ def _plan_state(engine: Path, sidecar: EngineSidecar) -> str:
 
 
 def _manifest_rows(document: Manifest) -> dict[str, str]:
-    labels = document.labels
+    labels, top_k = document.labels, document.top_k
     shown = ", ".join(labels[:5]) + (f", ... {labels[-1]}" if len(labels) > 5 else "")
     return {
         "arch": document.arch,
@@ -92,6 +92,7 @@ def _manifest_rows(document: Manifest) -> dict[str, str]:
         "labels": f"{len(labels)}: {shown}",
         "activation": document.activation,
         "preprocess": str(document.preprocess),
+        **({} if top_k is None else {"top-k": f"the best {top_k.k} in {top_k.scores_name} and {top_k.indices_name}"}),
         "batch": "free" if document.batch_size is None else f"fixed, {document.batch_size}",
         "weights": f"{document.source.weights} (SHA-256 {document.source.sha256[:12]})",
         "metrics": ", ".join(f"{name} {value:g}" for name, value in document.metrics.items()) or "none recorded",

@@ -17,9 +17,7 @@ with ``resize_size`` R (the shorter side, or height and width), the central R x 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from edgecls_runtime.errors import DataError
 from edgecls_runtime.preprocess import decode, normalize, resize_and_crop
@@ -52,11 +50,11 @@ def check_views(preprocess: Preprocess, views: int) -> None:
         )
 
 
-def load_views(source: ImageSource, preprocess: Preprocess, views: int) -> NDArray[np.float32]:
+def load_views(source: ImageSource, preprocess: Preprocess, views: int) -> NDArray[Any]:
     """Turn a picture into several inputs of the model.
 
     Returns:
-        float32 [views, 3, H, W], in the order that the module states.
+        float32 [views, 3, H, W], or as ``preprocess.input_layout`` says, in the order that the module states.
 
     Raises:
         ImageError: the picture cannot be read, or is refused.
@@ -75,7 +73,7 @@ def load_views(source: ImageSource, preprocess: Preprocess, views: int) -> NDArr
             for columns in (slice(width), slice(-width, None))
         ]
         pixels += [*corners, *(corner[:, ::-1] for corner in corners)]
-    batch = np.empty((views, 3, *preprocess.crop_size), np.float32)
+    batch = preprocess.new_batch(views)
     for view, out in zip(pixels, batch, strict=False):  # the first of them
         normalize(view, preprocess, out=out)
     return batch

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 __all__ = [
     "CalibrationImages",
+    "EmbeddedFile",
+    "Embedding",
     "EngineOptions",
     "EngineReport",
     "ExportReport",
@@ -16,6 +18,7 @@ __all__ = [
     "Fp32",
     "Int8",
     "ModelCard",
+    "embed_file",
     "engine_from_onnx",
     "export_all",
     "export_onnx",
@@ -25,6 +28,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from edgecls_export.calibration_images import CalibrationImages, pick_images
+    from edgecls_export.embedding import EmbeddedFile, Embedding, embed_file
     from edgecls_export.engine import EngineReport, engine_from_onnx
     from edgecls_export.engine_options import EngineOptions
     from edgecls_export.pipeline import ExportReport, ModelCard, export_all, export_onnx
@@ -35,6 +39,9 @@ if TYPE_CHECKING:
 _HOME = {
     "CalibrationImages": "calibration_images",
     "pick_images": "calibration_images",
+    "EmbeddedFile": "embedding",
+    "Embedding": "embedding",
+    "embed_file": "embedding",
     "EngineOptions": "engine_options",
     "EngineReport": "engine",
     "engine_from_onnx": "engine",

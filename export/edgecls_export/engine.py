@@ -142,6 +142,11 @@ def check_engine_target(target: str | os.PathLike[str], *, force: bool) -> None:
 
 
 def _check_model(header: OnnxHeader, document: Manifest | None, where: str) -> None:
+    if document is not None and document.top_k is not None:
+        raise ExportError(
+            f"{where}: names the best classes itself, and an engine has its logits alone",
+            "Embed the preprocess without --embed-top-k, and build from that.",
+        )
     if len(header.inputs) != 1 or len(header.outputs) != 1:
         raise ExportError(
             f"{where}: is no classifier: inputs {len(header.inputs)}, outputs {len(header.outputs)}",

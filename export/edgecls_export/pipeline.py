@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from edgecls_export import drawn, fp32, parity
-from edgecls_export.precision import Fp32, Workshop
+from edgecls_export.embedding import embed_preprocess
+from edgecls_export.precision import Fp16, Fp32, Workshop
 from edgecls_runtime import golden, manifest, onnx_file, output
 from edgecls_runtime.classifier import Classifier
 from edgecls_runtime.errors import ExportError, OutputError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edgecls_export.embedding import Embedding
     from edgecls_export.parity import Reference
     from edgecls_export.precision import Precision
     from edgecls_runtime.manifest import Activation
@@ -95,6 +97,7 @@ def export_onnx(
     card: ModelCard,
     *,
     precision: Precision | None = None,
+    embedding: Embedding | None = None,
     batch_size: int | None = None,
     opset: int = fp32.DEFAULT_OPSET,
     images: Iterable[tuple[str, ImageSource]] | None = None,
@@ -110,6 +113,7 @@ def export_onnx(
         target: path of the file.
         card: what the model does not say about itself.
         precision: of the file; float32 if None.
+        embedding: what the graph does beyond the network; None leaves normalization and best classes to its user.
         batch_size: fixed number of pictures a run; None leaves it free.
         opset: version of the default operator set.
         images: names and pictures for the parity gate; `edgecls_export.drawn` otherwise.
@@ -127,6 +131,7 @@ def export_onnx(
         model,
         [(target, precision or Fp32())],
         card,
+        embedding=embedding,
         batch_size=batch_size,
         opset=opset,
         images=images,
@@ -143,6 +148,7 @@ def export_all(
     outputs: Sequence[tuple[str | os.PathLike[str], Precision]],
     card: ModelCard,
     *,
+    embedding: Embedding | None = None,
     batch_size: int | None = None,
     opset: int = fp32.DEFAULT_OPSET,
     images: Iterable[tuple[str, ImageSource]] | None = None,
@@ -157,6 +163,7 @@ def export_all(
         model: as for `export_onnx`.
         outputs: path and precision of each file.
         card: what the model does not say about itself.
+        embedding: as for `export_onnx`, for all of them.
         batch_size: as for `export_onnx`.
         opset: as for `export_onnx`.
         images: names and pictures for the parity gates.
@@ -176,6 +183,12 @@ def export_all(
         if targets.count(target) > 1:
             raise OutputError(f"{target}: is named for two precisions", "Give each a file of its own.")
         output.check_writable(target, force=force)
+    if embedding is not None:
+        embedding.check(len(card.labels))
+        if any(isinstance(precision, Fp16) and precision.io_fp16 for _, precision in outputs):
+            raise ExportError(
+                "io_fp16: makes the input float16, and an embedded preprocess takes uint8 pixels", "Choose one of them."
+            )
     if images is None:
         images = drawn.draw_pictures(PARITY_IMAGES)
         image_set = f"drawn by edgecls {importlib.metadata.version('edgecls')}"
@@ -213,8 +226,11 @@ def export_all(
                 counted=counted,
             )
             converted, notes = _convert(document, precision, workshop)
-            step("parity")
             made = folder / "converted.onnx"
+            if embedding is not None:
+                step("embed")
+                converted = embed_preprocess(made, made, converted, embedding)
+            step("parity")
             manifest.write(converted, made, temporary)
             with Classifier.load(temporary) as classifier:
                 agreement = parity.compare(
@@ -222,8 +238,10 @@ def export_all(
                 )
                 parity.require(agreement, converted.precision)
                 step("golden outputs")
-                right = reference if precision.name == "fp32" else classifier.run
-                answers = golden.golden_from_reference(right, converted)
+                if precision.name == "fp32":
+                    answers = golden.golden_from_reference(reference, converted, card.preprocess)
+                else:
+                    answers = golden.golden_from_reference(classifier.run, converted)
             converted = replace(converted, parity=agreement, golden=answers)
             manifest.write(converted, made, temporary)
             made.unlink()
@@ -286,6 +304,11 @@ def _inference(model: torch.nn.Module) -> Iterator[Reference]:
 
 def _check_card(reference: Reference, card: ModelCard) -> None:
     """Run the model once before the long steps: does it take the crop, does it return a logit for each label?"""
+    if card.preprocess.input_layout != "NCHW-float":
+        raise ExportError(
+            f"the preprocess has input_layout {card.preprocess.input_layout}, and PyTorch takes NCHW-float",
+            "Leave input_layout out; --embed-preprocess makes a file that takes pixels.",
+        )
     shape = (1, 3, *card.preprocess.crop_size)
     try:
         logits = reference(np.zeros(shape, np.float32))

@@ -35,7 +35,7 @@ __all__ = ["DEFAULT_MAX_BATCH", "TritonModel", "check_flavour", "check_repositor
 DEFAULT_MAX_BATCH = 32
 """How many requests Triton may join at most where neither the file nor anybody says."""
 
-_DTYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16"}
+_DTYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "uint8": "TYPE_UINT8", "int64": "TYPE_INT64"}
 _OURS = {"config.pbtxt", "labels.txt", "1"}
 
 
@@ -192,6 +192,7 @@ def _config(
         f"max_batch_size: {0 if fixed else largest}",
         *_tensor("input", header.inputs[0], fixed),
         *_tensor("output", header.outputs[0], fixed, labels),
+        *(line for info in header.outputs[1:] for line in _tensor("output", info, fixed)),
         f"instance_group [ {{ count: 1 kind: {kind} }} ]",
     ]
     if fixed is None and largest > 1:

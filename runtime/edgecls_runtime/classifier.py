@@ -16,7 +16,7 @@ from edgecls_runtime.preprocess import MAX_PIXELS, ImageSource, Preprocess, load
 if TYPE_CHECKING:
     import os
     from collections.abc import Generator, Iterable, Iterator, Sequence
-    from typing import Literal, Self
+    from typing import Any, Literal, Self
 
     from numpy.typing import NDArray
 
@@ -178,7 +178,7 @@ class Classifier:
             ModelError: the model failed, or returned a number that is none.
         """
         with self.hold() as model:
-            batch = np.empty((len(images), 3, *model.preprocess.crop_size), np.float32)
+            batch = model.preprocess.new_batch(len(images))
             for row, image in zip(batch, images, strict=True):
                 load(image, model.preprocess, out=row, max_pixels=self.max_pixels, color=color)
             return [model.top(row, top_k) for row in model.run(batch)]
@@ -227,8 +227,8 @@ class Classifier:
         with self.hold() as model:
             return self._logits(model, image, color)
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits, float32 [N, classes], of preprocessed pictures, float32 [N, 3, H, W].
+    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the logits, float32 [N, classes], of preprocessed pictures (`edgecls_runtime.preprocess.load`).
 
         A model with a fixed batch size runs as often as needed; the last run is filled up with black pictures,
         whose logits are dropped.
@@ -297,10 +297,9 @@ class Classifier:
 
     def _logits(self, model: LoadedModel, image: ImageSource, color: Literal["RGB", "BGR"]) -> NDArray[np.float32]:
         # One input for each thread, written over by every picture: fresh memory costs 2 % of MobileNetV2's time.
-        shape = (1, 3, *model.preprocess.crop_size)
-        batch: NDArray[np.float32] | None = getattr(self._inputs, "batch", None)
-        if batch is None or batch.shape != shape:
-            batch = self._inputs.batch = np.empty(shape, np.float32)
+        if getattr(self._inputs, "preprocess", None) is not model.preprocess:
+            self._inputs.preprocess, self._inputs.batch = model.preprocess, model.preprocess.new_batch(1)
+        batch = self._inputs.batch
         load(image, model.preprocess, out=batch[0], max_pixels=self.max_pixels, color=color)
         (logits,) = model.run(batch)
         return np.asarray(logits)

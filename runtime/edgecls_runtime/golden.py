@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgecls_runtime.engine_file import is_engine
 from edgecls_runtime.errors import ManifestError, VerificationError
+from edgecls_runtime.loaded import scores_from_logits
 from edgecls_runtime.loading import load_model
 from edgecls_runtime.manifest import Golden, Manifest
 from edgecls_runtime.onnx_file import graph_sha256
@@ -88,16 +89,17 @@ def draw_picture(number: int) -> NDArray[np.uint8]:
 
 
 def golden_from_reference(
-    reference: Callable[[NDArray[np.float32]], NDArray[np.float32]], manifest: Manifest
+    reference: Callable[[NDArray[Any]], NDArray[np.float32]], manifest: Manifest, preprocess: Preprocess | None = None
 ) -> Golden:
     """Record a reference's answers to the golden pictures.
 
     Args:
-        reference: float32 [N, 3, H, W] to logits float32 [N, classes].
-        manifest: whose contract and preprocess count.
+        reference: preprocessed pictures to logits float32 [N, classes].
+        manifest: whose contract counts.
+        preprocess: that the reference wants; None if it is the manifest's.
     """
     pixels = [_pixels(number, manifest.preprocess) for number in range(_PICTURES)]
-    batch = np.stack([normalize(picture, manifest.preprocess) for picture in pixels])
+    batch = np.stack([normalize(picture, preprocess or manifest.preprocess) for picture in pixels])
     return Golden(
         contract_sha256=manifest.contract_sha256(),
         pixels_sha256=tuple(_sha256(picture) for picture in pixels),
@@ -118,7 +120,8 @@ def verify(
 
     Four things: the graph is the one that was proven (of an engine: the plan is the one that was built); labels and
     preprocess are those; this machine's resize makes the same pixels; its engine computes the recorded logits within
-    the tolerance of the model's precision.
+    the tolerance of the model's precision. A fifth where the graph names the best classes itself: they are those of
+    its logits.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -147,12 +150,13 @@ def verify_loaded(model: LoadedModel) -> Verification:
         )
     golden = manifest.golden
     pixels = [_pixels(number, manifest.preprocess) for number in range(len(golden.pixels_sha256))]
-    logits = model.run(np.stack([normalize(picture, manifest.preprocess) for picture in pixels]))
-    bound = TOLERANCES[manifest.precision].max_golden_diff
+    batch = np.stack([normalize(picture, manifest.preprocess) for picture in pixels])
+    logits = model.run(batch)
     computed_in = _computed_in(model)
-    if computed_in in INFERENCE_TOLERANCES:
-        bound = max(bound, INFERENCE_TOLERANCES[computed_in].max_golden_diff)
-    checks = (
+    rounding = INFERENCE_TOLERANCES[computed_in].max_golden_diff if computed_in in INFERENCE_TOLERANCES else 0.0
+    bound = max(TOLERANCES[manifest.precision].max_golden_diff, rounding)
+    on = f"{model.backend.provider}, {model.backend.engine}"
+    checks = [
         _compare_origin(path, manifest),
         _compare_digests(
             "contract", [manifest.contract_sha256()], [golden.contract_sha256], "labels, activation and preprocess"
@@ -160,9 +164,11 @@ def verify_loaded(model: LoadedModel) -> Verification:
         _compare_digests(
             "pixels", [_sha256(picture) for picture in pixels], list(golden.pixels_sha256), "resized golden pictures"
         ),
-        _compare_logits(logits, golden.logits(), bound, f"{model.backend.provider}, {model.backend.engine}"),
-    )
-    return Verification(path, checks)
+        _compare_logits(logits, golden.logits(), bound, on),
+    ]
+    if manifest.top_k is not None:
+        checks.append(_compare_top_k(model, batch, max(TOLERANCES["fp32"].max_golden_diff, rounding), on))
+    return Verification(path, tuple(checks))
 
 
 def _triangle(position: NDArray[np.int64], period: int) -> NDArray[np.int64]:
@@ -202,6 +208,23 @@ def _compare_digests(name: str, found: list[str], expected: list[str], what: str
         name,
         passed=False,
         found=f"{what} are not those of the export (SHA-256 {found[wrong][:12]}, expected {expected[wrong][:12]})",
+    )
+
+
+def _compare_top_k(model: LoadedModel, batch: NDArray[Any], bound: float, on: str) -> Check:
+    """Hold the graph's best classes against the logits of the same run; equal logits may change places."""
+    filled = batch[np.arange(model.batch_size or len(batch)) % len(batch)]
+    logits, scores, indices = model.backend.run_all(filled)
+    order = np.argsort(-logits, axis=1, kind="stable")[:, : indices.shape[1]]
+    named = indices.clip(0, logits.shape[1] - 1)  # an engine that is broken may name any
+    same = (named == indices) & (np.take_along_axis(logits, named, 1) == np.take_along_axis(logits, order, 1))
+    right = np.take_along_axis(scores_from_logits(logits, model.activation), named, 1)
+    difference = float(np.abs(scores - right).max())
+    return Check(
+        "top-k",
+        passed=bool(same.all()) and difference <= bound,
+        found=f"{same.mean():.0%} of the best {indices.shape[1]} classes are those of the logits, scores "
+        f"{difference:.2g} off (allowed {bound:g}) ({on})",
     )
 
 

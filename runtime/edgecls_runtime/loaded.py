@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -91,8 +91,8 @@ class LoadedModel:
         if idle:
             self.backend.close()
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits, float32 [N, classes], of preprocessed pictures, float32 [N, 3, H, W].
+    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the logits, float32 [N, classes], of preprocessed pictures, a batch of `Preprocess.new_batch`.
 
         Raises:
             ModelError: the model failed, or returned a number that is none.
@@ -100,7 +100,7 @@ class LoadedModel:
         count, size = len(batch), self.batch_size
         if count == 0:
             return np.empty((0, len(self.labels)), np.float32)
-        batch = batch.astype(np.dtype(self.backend.input.dtype), copy=False)
+        batch = batch.astype(np.dtype(self.backend.input.dtype), casting="same_kind", copy=False)
         if size is None or count == size:
             logits = self.backend.run(batch)
         else:

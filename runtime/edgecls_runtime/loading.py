@@ -27,6 +27,8 @@ __all__ = ["load_model"]
 
 _log = logging.getLogger(__name__)
 
+_OTHERS = "The manifest belongs to another model: export the model again."
+
 
 def load_model(
     path: str | os.PathLike[str],
@@ -69,8 +71,10 @@ def load_model(
         manifest = None if text is None else manifests.Manifest.from_json(text, where=f"{where}: manifest")
     if manifest and (labels is not None or preprocess is not None):
         raise ModelError(f"{where}: carries its own labels and preprocess", "Leave out --labels and --preprocess.")
+    taken = manifest.preprocess if manifest else preprocess
     if header:
-        _check_is_classifier(where, header.inputs, header.outputs)  # before the engine spends time on it
+        outputs = _without_top_k(where, header.outputs, manifest)
+        _check_is_classifier(where, header.inputs, outputs, taken)  # before the engine spends time on it
     if profile is not None:
         profile.check_model(where, manifest)
     backend = open_backend(
@@ -84,7 +88,7 @@ def load_model(
     if profile is not None:
         profile.check_engine(where, backend.engine)
     if not header:
-        _check_is_classifier(where, (backend.input,), (backend.output,))
+        _check_is_classifier(where, (backend.input,), (backend.output,), taken)
     classes = _classes(where, backend)
     assumptions = list(plan.assumptions) if plan else []
     if manifest:
@@ -100,10 +104,10 @@ def load_model(
                 f"{where}: {len(labels)} labels for {classes} outputs", "Give one label for each output, in its order."
             )
         if preprocess is None:
-            height, width = _input_size(where, backend) or (224, 224)
+            height, width = _input_size(where, backend, None) or (224, 224)
             preprocess = Preprocess(resize_size=round(min(height, width) * 256 / 224), crop_size=(height, width))
             assumptions.append(f"no preprocess given: ImageNet's assumed ({preprocess})")
-        elif (size := _input_size(where, backend)) and preprocess.crop_size != size:
+        elif (size := _input_size(where, backend, preprocess)) and preprocess.crop_size != size:
             raise ManifestError(
                 f"{where}: the preprocess crops to {preprocess.crop_size}, the model takes {size} (height, width)",
                 "Give the preprocess that the model was trained with.",
@@ -129,7 +133,19 @@ def load_model(
     )
 
 
-def _check_is_classifier(where: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> None:
+def _without_top_k(where: str, outputs: Sequence[TensorInfo], manifest: Manifest | None) -> Sequence[TensorInfo]:
+    """Leave out the outputs of the best classes, which say nothing that the logits do not."""
+    if manifest is None or manifest.top_k is None:
+        return outputs
+    names = (manifest.output_name, manifest.top_k.scores_name, manifest.top_k.indices_name)
+    if tuple(tensor.name for tensor in outputs) != names:
+        raise ManifestError(f"{where}: manifest: names the outputs {', '.join(names)}, the model others", _OTHERS)
+    return outputs[:1]
+
+
+def _check_is_classifier(
+    where: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], preprocess: Preprocess | None
+) -> None:
     """Refuse what shows by its inputs and outputs not to be a picture classifier."""
     for kind, tensors in (("input", inputs), ("output", outputs)):
         if len(tensors) != 1:
@@ -139,12 +155,13 @@ def _check_is_classifier(where: str, inputs: Sequence[TensorInfo], outputs: Sequ
                 f"Give a model with one {kind}: a picture in, logits out.",
             )
     info = inputs[0]
-    if info.dtype not in ("float32", "float16"):
+    pixels = preprocess is not None and preprocess.input_layout == "NHWC-uint8"
+    if info.dtype not in (("uint8",) if pixels else ("float32", "float16")):
         raise ModelError(
-            f"{where}: takes {info}, not normalized float pictures",
-            "Give a model whose input is float32 or float16 [N, 3, H, W].",
+            f"{where}: takes {info}, not {'uint8 pixels' if pixels else 'normalized float pictures'}",
+            f"Give a model whose input is {'uint8 [N, H, W, 3]' if pixels else 'float32 or float16 [N, 3, H, W]'}.",
         )
-    channels = info.shape[1] if info.shape is not None and len(info.shape) == 4 else None
+    channels = info.shape[3 if pixels else 1] if info.shape is not None and len(info.shape) == 4 else None
     if info.shape is not None and (len(info.shape) != 4 or (isinstance(channels, int) and channels != 3)):
         raise ModelError(
             f"{where}: is not a picture classifier: takes {info}",
@@ -167,31 +184,30 @@ def _classes(where: str, backend: Backend) -> int:
     return shape[1]
 
 
-def _input_size(where: str, backend: Backend) -> tuple[int, int] | None:
+def _input_size(where: str, backend: Backend, preprocess: Preprocess | None) -> tuple[int, int] | None:
     """Return (height, width) if the model fixes both."""
     shape = backend.input.shape
     if shape is None or len(shape) != 4:
         raise ModelError(f"{where}: takes {backend.input}", "Give a model whose input is [N, 3, H, W].")
-    height, width = shape[2], shape[3]
+    height, width = shape[1:3] if preprocess and preprocess.input_layout == "NHWC-uint8" else shape[2:4]
     return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
 
 def _check_manifest(where: str, manifest: Manifest, backend: Backend, classes: int) -> None:
     """Hold the manifest against the model that carries it."""
-    remedy = "The manifest belongs to another model: export the model again."
     if len(manifest.labels) != classes:
-        raise ManifestError(f"{where}: manifest: {len(manifest.labels)} labels for {classes} outputs", remedy)
+        raise ManifestError(f"{where}: manifest: {len(manifest.labels)} labels for {classes} outputs", _OTHERS)
     names = (backend.input.name, backend.output.name)
     if names != (manifest.input_name, manifest.output_name):
         wanted = (manifest.input_name, manifest.output_name)
-        raise ManifestError(f"{where}: manifest: names {wanted}, the model has {names}", remedy)
-    size = _input_size(where, backend)
+        raise ManifestError(f"{where}: manifest: names {wanted}, the model has {names}", _OTHERS)
+    size = _input_size(where, backend, manifest.preprocess)
     if size and size != manifest.preprocess.crop_size:
         raise ManifestError(
-            f"{where}: manifest: crop_size {manifest.preprocess.crop_size}, the model takes {size}", remedy
+            f"{where}: manifest: crop_size {manifest.preprocess.crop_size}, the model takes {size}", _OTHERS
         )
     batch = (backend.input.shape or (None,))[0]
     if is_engine(where) and manifest.batch_size is None:
         return  # an engine's profile may fix what the graph leaves free
     if manifest.batch_size != (batch if isinstance(batch, int) else None):
-        raise ManifestError(f"{where}: manifest: batch_size {manifest.batch_size}, the model takes {batch}", remedy)
+        raise ManifestError(f"{where}: manifest: batch_size {manifest.batch_size}, the model takes {batch}", _OTHERS)

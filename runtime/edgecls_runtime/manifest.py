@@ -38,12 +38,13 @@ __all__ = [
     "Manifest",
     "Parity",
     "Source",
+    "TopK",
     "read",
     "write",
 ]
 
 MANIFEST_KEY = "edgecls"
-MANIFEST_VERSION = "1.1"
+MANIFEST_VERSION = "1.2"
 MAX_MANIFEST_BYTES = 16 * 2**20
 """Largest manifest that is read: 200 times that of a thousand ImageNet classes."""
 
@@ -218,6 +219,22 @@ class Golden:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TopK:
+    """The best classes, which a graph names itself beside its logits: for programs that want no more.
+
+    Attributes:
+        k: number of classes.
+        scores_name: output float32 [N, k], best first: probabilities as ``activation`` makes them of the logits, over
+            all classes.
+        indices_name: output int64 [N, k], of the labels; equal logits go by index.
+    """
+
+    k: int
+    scores_name: str = "scores"
+    indices_name: str = "indices"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What an exported model says about itself.
 
@@ -229,7 +246,8 @@ class Manifest:
         activation: what turns logits into scores.
         thresholds: for ``sigmoid``, the score from which each label counts; None otherwise.
         preprocess: what turns a picture into the input.
-        input_name, output_name: of the graph.
+        input_name, output_name: of the graph; the output is that of the logits.
+        top_k: further outputs; None if there are none.
         batch_size: fixed number of pictures a run; None if it is free.
         opset: version of the default operator set.
         graph_sha256: `edgecls_runtime.onnx_file.graph_sha256` at export.
@@ -251,6 +269,7 @@ class Manifest:
     preprocess: Preprocess
     input_name: str = "input"
     output_name: str = "logits"
+    top_k: TopK | None = None
     batch_size: int | None = None
     opset: int
     graph_sha256: str
@@ -264,7 +283,10 @@ class Manifest:
 
     def contract_sha256(self) -> str:
         """Return the SHA-256 of what turns a picture into an input and an output into names."""
-        parts = (list(self.labels), self.activation, self.thresholds, dataclasses.asdict(self.preprocess))
+        preprocess = dataclasses.asdict(self.preprocess)
+        if self.preprocess.input_layout == "NCHW-float":
+            del preprocess["input_layout"]  # new in 1.2: what did not change keeps its digest
+        parts = (list(self.labels), self.activation, self.thresholds, preprocess)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
@@ -394,6 +416,8 @@ def _check_consistency(manifest: Manifest, where: str) -> None:
         raise _bad(where, f"thresholds: go with activation sigmoid alone (activation is {manifest.activation})")
     if manifest.thresholds is not None and len(manifest.thresholds) != classes:
         raise _bad(where, f"thresholds: has {len(manifest.thresholds)} values for {classes} labels")
+    if manifest.top_k is not None and not 1 <= manifest.top_k.k <= classes:
+        raise _bad(where, f"top_k: k is {manifest.top_k.k}, not from 1 to {classes}")
     golden = manifest.golden
     if golden is None:
         return

@@ -96,6 +96,8 @@ class Preprocess:
         mean: of each channel in the order of ``color``, on the scale 0 to 1.
         std: likewise.
         color: order of the channels.
+        input_layout: what the model takes: normalized float [3, H, W]; or the pixels of the crop, uint8 [H, W, 3],
+            because its graph normalizes them itself (`edgecls export --embed-preprocess`).
         exif: see the table of this module, as for ``alpha`` and ``high_depth``.
     """
 
@@ -105,6 +107,7 @@ class Preprocess:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     color: Literal["RGB", "BGR"] = "RGB"
+    input_layout: Literal["NCHW-float", "NHWC-uint8"] = "NCHW-float"
     exif: Literal["apply", "ignore"] = "apply"
     alpha: Literal["drop", "white", "black"] = "drop"
     high_depth: Literal["high-byte"] = "high-byte"
@@ -124,9 +127,10 @@ class Preprocess:
             if isinstance(self.resize_size, int)
             else f"squash to {self.resize_size[1]}x{self.resize_size[0]}"
         )
+        in_graph = " (both in the graph)" if self.input_layout == "NHWC-uint8" else ""
         return (
             f"resize {resize} ({self.interpolation}), crop {self.crop_size[1]}x{self.crop_size[0]}, "
-            f"mean {_numbers(self.mean)}, std {_numbers(self.std)}, {self.color}, "
+            f"mean {_numbers(self.mean)}, std {_numbers(self.std)}{in_graph}, {self.color}, "
             f"exif {self.exif}, alpha {self.alpha}, 16-bit {self.high_depth}"
         )
 
@@ -134,26 +138,32 @@ class Preprocess:
         """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
+    def new_batch(self, count: int) -> NDArray[Any]:
+        """Return memory for the inputs of ``count`` pictures, in this ``input_layout``."""
+        if self.input_layout == "NHWC-uint8":
+            return np.empty((count, *self.crop_size, 3), np.uint8)
+        return np.empty((count, 3, *self.crop_size), np.float32)
+
 
 def load(
     source: ImageSource,
     preprocess: Preprocess,
     *,
-    out: NDArray[np.float32] | None = None,
+    out: NDArray[Any] | None = None,
     max_pixels: int = MAX_PIXELS,
     color: Literal["RGB", "BGR"] = "RGB",
-) -> NDArray[np.float32]:
+) -> NDArray[Any]:
     """Turn a picture into the model's input.
 
     Args:
         source: the picture.
         preprocess: what to do to it.
-        out: float32 [3, H, W] to write into, H and W being the crop's; a new array otherwise.
+        out: a row of `Preprocess.new_batch` to write into; a new array otherwise.
         max_pixels: a larger picture, before or after the resize, is refused.
         color: order of the channels of an array; ``preprocess.color`` is the one that the model wants.
 
     Returns:
-        float32 [3, H, W].
+        float32 [3, H, W], or as ``preprocess.input_layout`` says.
 
     Raises:
         ImageError: the picture cannot be read, or is refused.
@@ -216,14 +226,21 @@ def resize_and_crop(image: Image.Image, preprocess: Preprocess, *, max_pixels: i
     return np.asarray(image)
 
 
-def normalize(
-    pixels: NDArray[np.uint8], preprocess: Preprocess, *, out: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
+def normalize(pixels: NDArray[np.uint8], preprocess: Preprocess, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
     """Scale uint8 [H, W, 3] RGB pixels to ``(pixel / 255 - mean) / std`` in float32 [3, H, W].
 
     A channel has only 256 values, so each is looked up in a table computed in torch's own order: bit-identical
     to ``ToTensor`` + ``Normalize`` and quicker than the arithmetic.
+
+    Where ``preprocess.input_layout`` leaves that to the graph, the pixels stay uint8 [H, W, 3], in the order of
+    ``preprocess.color``.
     """
+    if preprocess.input_layout == "NHWC-uint8":
+        ordered = pixels if preprocess.color == "RGB" else pixels[:, :, ::-1]
+        if out is None:
+            return np.ascontiguousarray(ordered)
+        out[:] = ordered
+        return out
     table = _normalize_table(preprocess.mean, preprocess.std)
     if out is None:
         out = np.empty((3, *pixels.shape[:2]), np.float32)

@@ -16,8 +16,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edgecls_runtime.cpus import usable_cpus
 from edgecls_runtime.errors import ImageError
 from edgecls_runtime.parallel import bounded_map
@@ -25,7 +23,7 @@ from edgecls_runtime.preprocess import describe_source, load
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
-    from typing import Literal
+    from typing import Any, Literal
 
     from numpy.typing import NDArray
 
@@ -70,19 +68,19 @@ class _Batch:
         self.errors: list[ImageError | None] = [None] * len(sources)
         self.failure: BaseException | None = None
         self.predictions: Future[list[tuple[Prediction, ...]]] = Future()
-        self._inputs: NDArray[np.float32] | None = None
+        self._inputs: NDArray[Any] | None = None
         self._open = len(sources)
         self._lock = threading.Lock()
 
-    def inputs(self, spare: deque[NDArray[np.float32]], size: int) -> NDArray[np.float32]:
+    def inputs(self, spare: deque[NDArray[Any]], size: int) -> NDArray[Any]:
         """Return the memory for ``size`` pictures; a spare one if there is, for fresh memory costs time."""
-        shape = (size, 3, *self.model.preprocess.crop_size)
         with self._lock:
             if self._inputs is None:
+                self._inputs = self.model.preprocess.new_batch(size)  # costs nothing before it is written to
                 with contextlib.suppress(IndexError):
-                    self._inputs = spare.pop()
-                if self._inputs is None or self._inputs.shape != shape:
-                    self._inputs = np.empty(shape, np.float32)
+                    old = spare.pop()
+                    if (old.dtype, old.shape) == (self._inputs.dtype, self._inputs.shape):
+                        self._inputs = old
             return self._inputs
 
     def release(self) -> None:
@@ -128,7 +126,7 @@ def _classify(
     runs: int | None,
 ) -> Generator[Classification, None, None]:
     max_pixels = classifier.max_pixels
-    spare: deque[NDArray[np.float32]] = deque()
+    spare: deque[NDArray[Any]] = deque()
     turn = threading.BoundedSemaphore(runs or workers)
     unanswered: set[_Batch] = set()
 
@@ -152,7 +150,7 @@ def _classify(
             spare.append(inputs)
         return place
 
-    def answer(batch: _Batch, inputs: NDArray[np.float32]) -> list[tuple[Prediction, ...]]:
+    def answer(batch: _Batch, inputs: NDArray[Any]) -> list[tuple[Prediction, ...]]:
         if batch.failure is not None:
             raise batch.failure
         rows = [row for row, error in enumerate(batch.errors) if error is None]

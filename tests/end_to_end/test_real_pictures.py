@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import torchvision
@@ -56,6 +57,15 @@ def test_the_device_answers_as_pytorch_and_torchvision_do(real_data: Path, tmp_p
             for side, indices in (("edgecls", got), ("torch", top.indices.tolist())):
                 hits[side][0] += truth[path.name] == indices[0]
                 hits[side][1] += truth[path.name] in indices
+    # An embedder without this package: the engine alone, on pixels of torchvision's.
+    edgecls("export", "mobilenet_v2.onnx", "--embed-preprocess", "--embed-top-k", 5)
+    session = onnxruntime.InferenceSession(tmp_path / "mobilenet_v2-embedded.onnx", providers=["CPUExecutionProvider"])
+    crop = transforms.Compose(preset.transforms[:2])
+    for record in records[::4]:
+        pixels = np.asarray(crop(Image.open(record["image"]).convert("RGB")))
+        scores_of, indices = session.run(["scores", "indices"], {"pixels": pixels[None]})
+        assert indices[0].tolist() == [item["index"] for item in record["predictions"]]
+        np.testing.assert_allclose(scores_of[0], [item["score"] for item in record["predictions"]], rtol=1e-5)
     acc1, acc5 = (count / 2 for count in hits["edgecls"])
     print(f"\nMobileNetV2 on {len(records)} photos: acc@1 {acc1} %, acc@5 {acc5} %")
     assert hits["edgecls"] == hits["torch"]

@@ -228,6 +228,17 @@ def test_a_manifest_of_another_target_is_refused_at_once(models: Path, tmp_path:
         engine_from_onnx(tmp_path / "m.onnx", tmp_path / "m.engine", options=AHEAD)
 
 
+def test_pixels_go_into_an_engine(models: Path, tmp_path: Path) -> None:
+    """TensorRT takes uint8 as an input, and into a Cast to float alone."""
+    report = engine_from_onnx(models / "pixels.onnx", tmp_path / "pixels.engine", options=AHEAD)
+    assert (report.sidecar.input_dtype, report.sidecar.output_dtype) == ("uint8", "float32")
+    assert report.layers["CONVOLUTION float32"] == 1
+    with pytest.raises(ExportError, match="embedded.onnx: names the best classes itself") as caught:
+        engine_from_onnx(models / "embedded.onnx", tmp_path / "embedded.engine", options=AHEAD)
+    assert "without --embed-top-k" in caught.value.remedy
+    assert sorted(os.listdir(tmp_path)) == ["pixels.engine", "pixels.engine.json"]
+
+
 def test_an_unsupported_operator_is_named(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Det", ["input"], ["determinants"], name="my_det"),

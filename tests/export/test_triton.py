@@ -147,6 +147,17 @@ def test_a_file_for_cpus_is_served_by_the_cpu(models: Path, tmp_path: Path) -> N
     assert "KIND_CPU" in (triton_from_onnx(tmp_path / "m.onnx", tmp_path / "r").path / "config.pbtxt").read_text()
 
 
+def test_pixels_go_in_and_the_best_classes_come_out(models: Path, tmp_path: Path) -> None:
+    config = parse(triton_from_onnx(models / "embedded.onnx", tmp_path / "r").path)
+    assert [(item.name, item.data_type, list(item.dims)) for item in (*config.input, *config.output)] == [
+        ("pixels", 2, [32, 32, 3]),  # TYPE_UINT8
+        ("logits", 11, [5]),
+        ("scores", 11, [3]),
+        ("indices", 9, [3]),  # TYPE_INT64
+    ]
+    assert json.loads(config.parameters["preprocess"].string_value)["input_layout"] == "NHWC-uint8"
+
+
 def test_engines_that_triton_cannot_serve(models: Path, tmp_path: Path, engine: Path) -> None:
     with pytest.raises(ExportError, match=r"foreign.onnx: is not what .*tiny-engine.engine.json says"):
         triton_from_onnx(models / "foreign.onnx", tmp_path / "r", engine=engine)

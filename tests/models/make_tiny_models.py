@@ -14,8 +14,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from edgecls_export.embedding import Embedding, embed_file
 from edgecls_runtime import Manifest, Preprocess, manifest, onnx_file
-from edgecls_runtime.golden import golden_from_reference
+from edgecls_runtime.golden import draw_picture, golden_from_reference
 from edgecls_runtime.manifest import Source
 
 HERE = Path(__file__).parent
@@ -41,6 +42,9 @@ def main(folder: Path = HERE, shipped: Path = SHIPPED) -> None:
     )
     (folder / "external.data").unlink()  # the model whose weights got lost
     own(network, folder / "tiny.onnx")
+    pictures = [(str(number), draw_picture(number)) for number in range(4)]
+    for name, top_k in (("pixels", None), ("embedded", 3)):
+        embed_file(folder / "tiny.onnx", folder / f"{name}.onnx", Embedding(top_k=top_k), pictures, force=True)
     own(classifier(4), folder / "fixed4.onnx", batch_size=4)
     own(network, folder / "multilabel.onnx", activation="sigmoid", thresholds=(0.5, 0.5, 0.5, 0.5, 0.99))
     own(network, shipped / "self_test_fp32.onnx")

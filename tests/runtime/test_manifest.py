@@ -12,7 +12,7 @@ import pytest
 
 from edgecls_runtime import manifest, onnx_file
 from edgecls_runtime.errors import ManifestError
-from edgecls_runtime.manifest import Flip, Golden, Manifest, Parity, Source
+from edgecls_runtime.manifest import Flip, Golden, Manifest, Parity, Source, TopK
 from edgecls_runtime.preprocess import Preprocess
 
 FULL = Manifest(
@@ -22,6 +22,7 @@ FULL = Manifest(
     activation="sigmoid",
     thresholds=(0.5, 0.25, 1.0),
     preprocess=Preprocess(resize_size=(224, 224), interpolation="bicubic", color="BGR", alpha="white"),
+    top_k=TopK(k=2),
     batch_size=8,
     opset=18,
     graph_sha256="ab" * 32,
@@ -116,6 +117,10 @@ def test_every_field_is_typed(name: str) -> None:
         ("golden.logits_f32_base64", "AAAA", "golden: logits_f32_base64: 3 bytes for 2 pictures of 3 classes"),
         ("golden.logits_f32_base64", "A", "golden: logits_f32_base64: is not base64"),
         ("golden.pixels_sha256", [], "24 bytes for 0 pictures"),
+        ("top_k", {"k": 4}, "top_k: k is 4, not from 1 to 3"),
+        ("top_k", {"k": 0}, "top_k: k is 0, not from 1 to 3"),
+        ("top_k", {"k": 1, "names": []}, "top_k: has an unknown field 'names'"),
+        ("preprocess.input_layout", "NHWC-float", "not one of NCHW-float, NHWC-uint8"),
         ("parity.flips", [{}], "parity: flips[0]: lacks the field 'image'"),
     ],
 )
@@ -161,6 +166,12 @@ def test_the_contract_digest_sees_labels_and_preprocess_and_nothing_else() -> No
     renormalized = dataclasses.replace(FULL, preprocess=FULL.preprocess.replace(mean=FULL.preprocess.std))
     assert len({digest, swapped.contract_sha256(), renormalized.contract_sha256()}) == 3
     assert dataclasses.replace(FULL, metrics={}, golden=None).contract_sha256() == digest
+    embedded = dataclasses.replace(FULL, preprocess=FULL.preprocess.replace(input_layout="NHWC-uint8"))
+    assert embedded.contract_sha256() != digest
+
+
+def test_files_of_version_1_0_have_the_digest_that_they_had() -> None:
+    assert FULL.contract_sha256() == "a5e95d674e0b61b240d73132123c457a32ff148a62bd1845c5b70dbe96536a1a"
 
 
 def test_numbers_that_json_cannot_hold_are_not_written() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgecls_runtime.backends.settings import SessionSettings
 from edgecls_runtime.cpus import default_threads
@@ -24,13 +24,13 @@ PROVIDERS = ("cpu", "cuda", "openvino", "tensorrt")
 
 
 class Backend(Protocol):
-    """A loaded model: one image tensor in, one tensor of logits out. Safe to call from several threads.
+    """A loaded model: one image tensor in, logits out. Safe to call from several threads.
 
     Attributes:
         provider: that really runs it, in the engine's own words.
         engine: name and version of the engine.
         input: of the model; an int is a fixed axis.
-        output: likewise.
+        output: the logits; likewise.
     """
 
     provider: str
@@ -39,7 +39,11 @@ class Backend(Protocol):
     output: TensorInfo
 
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Compute logits, float32 [N, ...], of a batch [N, 3, H, W] in the input's dtype."""
+        """Compute logits, float32 [N, ...], of a batch of the input's dtype and shape."""
+        ...
+
+    def run_all(self, batch: NDArray[np.generic]) -> list[NDArray[Any]]:
+        """Compute every output, the logits first."""
         ...
 
     def close(self) -> None:

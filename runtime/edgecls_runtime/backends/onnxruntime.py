@@ -99,19 +99,23 @@ class OnnxRuntimeBackend:
         self._session: Any = session
         self.provider: str = got[0]
         self.engine = f"onnxruntime {onnxruntime.__version__}"
-        (self.input,) = map(_tensor_info, session.get_inputs())  # one each: the caller has read the file's header
-        (self.output,) = map(_tensor_info, session.get_outputs())
+        (self.input,) = map(_tensor_info, session.get_inputs())  # one: the caller has read the file's header
+        self._outputs = [output.name for output in session.get_outputs()]
+        self.output = _tensor_info(session.get_outputs()[0])
 
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Compute logits, float32 [N, ...], of a batch [N, 3, H, W] in the input's dtype."""
+        """Compute logits, float32 [N, ...], of a batch of the input's dtype and shape."""
+        return np.asarray(self.run_all(batch)[0], np.float32)
+
+    def run_all(self, batch: NDArray[np.generic]) -> list[NDArray[Any]]:
+        """Compute every output, the logits first."""
         try:
-            (logits,) = self._session.run([self.output.name], {self.input.name: batch})
+            return list(self._session.run(self._outputs, {self.input.name: batch}))
         except Exception as error:
             raise ModelError(
                 f"{self.engine} on {self.provider}: the run failed: {_first_line(error)}",
                 "Check the model with: edgecls verify MODEL",
             ) from error
-        return np.asarray(logits, np.float32)
 
     def close(self) -> None:
         """Free the session."""

@@ -76,11 +76,15 @@ class OpenVinoBackend:
         self._requests = threading.local()
         self.provider = f"OpenVINO {' '.join(compiled.get_property('EXECUTION_DEVICES'))}"
         self.engine = f"openvino {_version(openvino)} in {precision}"
-        (self.input,) = map(_tensor_info, compiled.inputs)  # one each: the caller has read the file's header
-        (self.output,) = map(_tensor_info, compiled.outputs)
+        (self.input,) = map(_tensor_info, compiled.inputs)  # one: the caller has read the file's header
+        self.output = _tensor_info(compiled.outputs[0])
 
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Compute logits, float32 [N, ...], of a batch [N, 3, H, W] in the input's dtype."""
+        """Compute logits, float32 [N, ...], of a batch of the input's dtype and shape."""
+        return np.asarray(self.run_all(batch)[0], np.float32)
+
+    def run_all(self, batch: NDArray[np.generic]) -> list[NDArray[Any]]:
+        """Compute every output, the logits first."""
         self._check(batch)
         try:
             request = getattr(self._requests, "request", None)
@@ -88,8 +92,8 @@ class OpenVinoBackend:
                 request = self._requests.request = self._compiled.create_infer_request()
             request.set_input_tensor(self._tensor(np.ascontiguousarray(batch), shared_memory=True))
             request.infer()
-            # A copy: the request writes its next answer over this one.
-            return np.array(request.get_output_tensor(0).data, np.float32)
+            # Copies: the request writes its next answer over these.
+            return [np.array(tensor.data) for tensor in request.output_tensors]
         except Exception as error:
             raise ModelError(
                 f"{self.engine} on {self.provider}: the run failed: {_reason(error)}",

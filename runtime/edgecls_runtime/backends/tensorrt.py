@@ -84,7 +84,7 @@ class TensorRtBackend:
             pass  # there is room for one run: better missed now than at the first picture
 
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Compute logits, float32 [N, ...], of a batch [N, 3, H, W] in the input's dtype."""
+        """Compute logits, float32 [N, ...], of a batch of the input's dtype and shape."""
         if batch.shape[1:] != _axes(self.input):
             raise ModelError(
                 f"{self._path}: takes {self.input}, got {list(batch.shape)}",
@@ -96,6 +96,10 @@ class TensorRtBackend:
                 stop = start + self.profile.max
                 lane.run(batch[start:stop], logits[start:stop], at_least=self.profile.min)
         return logits
+
+    def run_all(self, batch: NDArray[np.generic]) -> list[NDArray[Any]]:
+        """Compute every output, the logits first: an engine has no others."""
+        return [self.run(batch)]
 
     def close(self) -> None:
         """Free the GPU's memory; runs in other threads end first, and the last of them frees the rest."""

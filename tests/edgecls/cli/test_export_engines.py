@@ -28,7 +28,7 @@ def rtx() -> None:
 @pytest.fixture
 def here(models: Path, tmp_path: Path) -> Path:
     """The folder that commands run in, with some models."""
-    for name in ("tiny", "fixed4", "foreign", "two_inputs"):
+    for name in ("tiny", "fixed4", "foreign", "two_inputs", "pixels", "embedded"):
         shutil.copy(models / f"{name}.onnx", tmp_path)
     return tmp_path
 
