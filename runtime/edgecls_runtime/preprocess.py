@@ -29,8 +29,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import io
+import itertools
+import math
 import os
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
@@ -205,14 +206,19 @@ def resize_and_crop(image: Image.Image, preprocess: Preprocess, *, max_pixels: i
     Raises:
         ImageError: the resized picture would exceed ``max_pixels`` (a 1x100000 strip, say).
     """
-    size = _resized(image.size, preprocess.resize_size)
-    if size != image.size:
-        _check_size(f"{image.width}x{image.height} picture, resized", size, max_pixels)
-        image = image.resize(size, _INTERPOLATION[preprocess.interpolation])
-    height, width = preprocess.crop_size
-    if image.size != (width, height):
-        left, top = _crop_start(image.width, width), _crop_start(image.height, height)
-        image = image.crop((left, top, left + width, top + height))
+    full_width, full_height = image.size
+    width, height = _resized(image.size, preprocess.resize_size)
+    crop_height, crop_width = preprocess.crop_size
+    left, top = _crop_start(width, crop_width), _crop_start(height, crop_height)
+    if (width, height) != image.size:
+        _check_size(f"{full_width}x{full_height} picture, resized", (width, height), max_pixels)
+        crop = (left, top, left + crop_width, top + crop_height)
+        x0, y0, x1, y1 = _part(image.size, (width, height), crop, preprocess.interpolation)
+        box = (x0 * full_width / width, y0 * full_height / height, x1 * full_width / width, y1 * full_height / height)
+        image = image.resize((x1 - x0, y1 - y0), _INTERPOLATION[preprocess.interpolation], box)
+        left, top = left - x0, top - y0
+    if image.size != (crop_width, crop_height):
+        image = image.crop((left, top, left + crop_width, top + crop_height))
     return np.asarray(image)
 
 
@@ -221,15 +227,15 @@ def normalize(
 ) -> NDArray[np.float32]:
     """Scale uint8 [H, W, 3] RGB pixels to ``(pixel / 255 - mean) / std`` in float32 [3, H, W].
 
-    A channel has only 256 values, so each is looked up in a table computed in torch's own order: bit-identical
-    to ``ToTensor`` + ``Normalize`` and quicker than the arithmetic.
+    Bit-identical to ``ToTensor`` + ``Normalize``: the same three float32 operations in the same order. (Multiplying by
+    the reciprocals would be quicker, and round otherwise; a table of the 256 values is slower.)
     """
-    table = _normalize_table(preprocess.mean, preprocess.std)
     if out is None:
         out = np.empty((3, *pixels.shape[:2]), np.float32)
-    for channel in range(3):
-        plane = pixels[:, :, channel if preprocess.color == "RGB" else 2 - channel]
-        np.take(table[channel], plane, out=out[channel], mode="clip")  # "clip": unbuffered; uint8 is never outside
+    out[...] = (pixels if preprocess.color == "RGB" else pixels[:, :, ::-1]).transpose(2, 0, 1)
+    out /= np.float32(255)
+    out -= np.array(preprocess.mean, np.float32)[:, None, None]
+    out /= np.array(preprocess.std, np.float32)[:, None, None]
     return out
 
 
@@ -244,14 +250,6 @@ def describe_source(source: ImageSource) -> str:
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "") or f"<{source.mode} image {source.width}x{source.height}>")
     return str(getattr(source, "name", "<stream>"))
-
-
-@functools.lru_cache(maxsize=16)
-def _normalize_table(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
-    values = np.arange(256, dtype=np.float32) / np.float32(255)
-    table = (values - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
-    table.setflags(write=False)
-    return table
 
 
 def _open(source: ImageSource, where: str, color: str) -> Image.Image:
@@ -379,6 +377,48 @@ def _resized(size: tuple[int, int], resize_size: int | tuple[int, int]) -> tuple
 def _crop_start(length: int, crop: int) -> int:
     """Return where the centre crop starts, in torchvision's rounding; negative where it must be padded."""
     return -((crop - length) // 2) if crop > length else round((length - crop) / 2.0)
+
+
+def _part(
+    size: tuple[int, int], resized: tuple[int, int], crop: tuple[int, int, int, int], interpolation: str
+) -> tuple[int, int, int, int]:
+    """Return the least part of a resized picture that holds a crop and, made alone, equals that part of the whole.
+
+    All in (left, top, right, bottom), as Pillow has it. It makes a picture in two passes, and from version 13 on the
+    sizes decide which comes first; each rounds to 8 bits, so that a part whose order differs would differ.
+    """
+    columns = _span(size[0], resized[0], crop[0], crop[2], interpolation), (0, resized[0])
+    rows = _span(size[1], resized[1], crop[1], crop[3], interpolation), (0, resized[1])
+    return next(
+        (left, top, right, bottom)
+        for (left, right), (top, bottom) in itertools.product(columns, rows)
+        if _vertical_first(size, (right - left, bottom - top)) == _vertical_first(size, resized)
+    )
+
+
+def _span(length: int, resized: int, start: int, end: int, interpolation: str) -> tuple[int, int]:
+    """Return the least span of a resized axis that holds [start, end) and can be made alone.
+
+    Pillow takes the place in the original as float32. Where that is rounded, so are all weights of the filter, and some
+    pixels turn out 1/255 off; so a span begins and ends where ``length / resized`` times its place needs no rounding,
+    which is at multiples of the odd factor of that fraction's denominator. If this is 1, as always when the shorter
+    side becomes 256, then every later step is exact, too (``precompute_coeffs`` in Pillow's Resample.c). If not, the
+    weights differ by some roundings of a double before they are rounded to 22 bits. Those of ``bilinear`` are fractions
+    with denominators so small that none lies as near to the middle between two results of that.
+    """
+    numerator, denominator = (side // math.gcd(length, resized) for side in (length, resized))
+    power = denominator & -denominator  # the largest power of two in it
+    step = denominator // power
+    exact = step == 1 and interpolation != "nearest"  # which has no weights, and is quick
+    near = interpolation == "bilinear" and length * max(numerator, denominator) < 2**24
+    if length * power >= 2**24 or not (exact or near):
+        return 0, resized
+    return max(0, start - start % step), min(resized, end + -end % step)
+
+
+def _vertical_first(size: tuple[int, int], resized: tuple[int, int]) -> bool:
+    """Return whether Pillow 13 shortens columns before rows (``ImagingResampleInner``); older versions never do."""
+    return size[1] - resized[1] > max(0, 2 * (size[0] - resized[0]))
 
 
 def _numbers(values: tuple[float, ...]) -> str:
