@@ -30,8 +30,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import itertools
-import math
 import os
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
@@ -40,6 +38,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from edgecls_runtime.errors import ImageError
+from edgecls_runtime.resizing import crop_start, part_to_resize, resized_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -159,8 +158,11 @@ def load(
     Raises:
         ImageError: the picture cannot be read, or is refused.
     """
-    image = decode(source, preprocess, max_pixels=max_pixels, color=color)
-    return normalize(resize_and_crop(image, preprocess, max_pixels=max_pixels), preprocess, out=out)
+    image = _resize_and_crop(decode(source, preprocess, max_pixels=max_pixels, color=color), preprocess, max_pixels)
+    # Channel by channel, as `normalize` wants them, Pillow copies its pixels quicker than numpy could pick them apart.
+    planes = b"".join([image.tobytes("raw", band) for band in "RGB"])
+    pixels = np.frombuffer(planes, np.uint8).reshape(3, image.height, image.width).transpose(1, 2, 0)
+    return normalize(pixels, preprocess, out=out)
 
 
 def decode(
@@ -206,20 +208,7 @@ def resize_and_crop(image: Image.Image, preprocess: Preprocess, *, max_pixels: i
     Raises:
         ImageError: the resized picture would exceed ``max_pixels`` (a 1x100000 strip, say).
     """
-    full_width, full_height = image.size
-    width, height = _resized(image.size, preprocess.resize_size)
-    crop_height, crop_width = preprocess.crop_size
-    left, top = _crop_start(width, crop_width), _crop_start(height, crop_height)
-    if (width, height) != image.size:
-        _check_size(f"{full_width}x{full_height} picture, resized", (width, height), max_pixels)
-        crop = (left, top, left + crop_width, top + crop_height)
-        x0, y0, x1, y1 = _part(image.size, (width, height), crop, preprocess.interpolation)
-        box = (x0 * full_width / width, y0 * full_height / height, x1 * full_width / width, y1 * full_height / height)
-        image = image.resize((x1 - x0, y1 - y0), _INTERPOLATION[preprocess.interpolation], box)
-        left, top = left - x0, top - y0
-    if image.size != (crop_width, crop_height):
-        image = image.crop((left, top, left + crop_width, top + crop_height))
-    return np.asarray(image)
+    return np.asarray(_resize_and_crop(image, preprocess, max_pixels))
 
 
 def normalize(
@@ -232,10 +221,12 @@ def normalize(
     """
     if out is None:
         out = np.empty((3, *pixels.shape[:2]), np.float32)
-    out[...] = (pixels if preprocess.color == "RGB" else pixels[:, :, ::-1]).transpose(2, 0, 1)
-    out /= np.float32(255)
-    out -= np.array(preprocess.mean, np.float32)[:, None, None]
-    out /= np.array(preprocess.std, np.float32)[:, None, None]
+    for channel in range(3):
+        plane = out[channel]
+        plane[...] = pixels[:, :, channel if preprocess.color == "RGB" else 2 - channel]
+        plane /= np.float32(255)
+        plane -= np.float32(preprocess.mean[channel])
+        plane /= np.float32(preprocess.std[channel])
     return out
 
 
@@ -364,61 +355,21 @@ def _high_byte(image: Image.Image, where: str) -> Image.Image:
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 
-def _resized(size: tuple[int, int], resize_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return (width, height) after the resize; torchvision truncates the longer side, so this does too."""
-    if not isinstance(resize_size, int):
-        return resize_size[1], resize_size[0]
-    width, height = size
-    if width <= height:
-        return resize_size, int(resize_size * height / width)
-    return int(resize_size * width / height), resize_size
-
-
-def _crop_start(length: int, crop: int) -> int:
-    """Return where the centre crop starts, in torchvision's rounding; negative where it must be padded."""
-    return -((crop - length) // 2) if crop > length else round((length - crop) / 2.0)
-
-
-def _part(
-    size: tuple[int, int], resized: tuple[int, int], crop: tuple[int, int, int, int], interpolation: str
-) -> tuple[int, int, int, int]:
-    """Return the least part of a resized picture that holds a crop and, made alone, equals that part of the whole.
-
-    All in (left, top, right, bottom), as Pillow has it. It makes a picture in two passes, and from version 13 on the
-    sizes decide which comes first; each rounds to 8 bits, so that a part whose order differs would differ.
-    """
-    columns = _span(size[0], resized[0], crop[0], crop[2], interpolation), (0, resized[0])
-    rows = _span(size[1], resized[1], crop[1], crop[3], interpolation), (0, resized[1])
-    return next(
-        (left, top, right, bottom)
-        for (left, right), (top, bottom) in itertools.product(columns, rows)
-        if _vertical_first(size, (right - left, bottom - top)) == _vertical_first(size, resized)
-    )
-
-
-def _span(length: int, resized: int, start: int, end: int, interpolation: str) -> tuple[int, int]:
-    """Return the least span of a resized axis that holds [start, end) and can be made alone.
-
-    Pillow takes the place in the original as float32. Where that is rounded, so are all weights of the filter, and some
-    pixels turn out 1/255 off; so a span begins and ends where ``length / resized`` times its place needs no rounding,
-    which is at multiples of the odd factor of that fraction's denominator. If this is 1, as always when the shorter
-    side becomes 256, then every later step is exact, too (``precompute_coeffs`` in Pillow's Resample.c). If not, the
-    weights differ by some roundings of a double before they are rounded to 22 bits. Those of ``bilinear`` are fractions
-    with denominators so small that none lies as near to the middle between two results of that.
-    """
-    numerator, denominator = (side // math.gcd(length, resized) for side in (length, resized))
-    power = denominator & -denominator  # the largest power of two in it
-    step = denominator // power
-    exact = step == 1 and interpolation != "nearest"  # which has no weights, and is quick
-    near = interpolation == "bilinear" and length * max(numerator, denominator) < 2**24
-    if length * power >= 2**24 or not (exact or near):
-        return 0, resized
-    return max(0, start - start % step), min(resized, end + -end % step)
-
-
-def _vertical_first(size: tuple[int, int], resized: tuple[int, int]) -> bool:
-    """Return whether Pillow 13 shortens columns before rows (``ImagingResampleInner``); older versions never do."""
-    return size[1] - resized[1] > max(0, 2 * (size[0] - resized[0]))
+def _resize_and_crop(image: Image.Image, preprocess: Preprocess, max_pixels: int) -> Image.Image:
+    full_width, full_height = image.size
+    width, height = resized_size(image.size, preprocess.resize_size)
+    crop_height, crop_width = preprocess.crop_size
+    left, top = crop_start(width, crop_width), crop_start(height, crop_height)
+    if (width, height) != image.size:
+        _check_size(f"{full_width}x{full_height} picture, resized", (width, height), max_pixels)
+        crop = (left, top, left + crop_width, top + crop_height)
+        x0, y0, x1, y1 = part_to_resize(image.size, (width, height), crop, preprocess.interpolation)
+        box = (x0 * full_width / width, y0 * full_height / height, x1 * full_width / width, y1 * full_height / height)
+        image = image.resize((x1 - x0, y1 - y0), _INTERPOLATION[preprocess.interpolation], box)
+        left, top = left - x0, top - y0
+    if image.size != (crop_width, crop_height):
+        image = image.crop((left, top, left + crop_width, top + crop_height))
+    return image
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -17,6 +17,7 @@ from edgecls_runtime import preprocess
 from edgecls_runtime.errors import ImageError
 from edgecls_runtime.golden import draw_picture
 from edgecls_runtime.preprocess import Preprocess, load
+from edgecls_runtime.resizing import crop_start, resized_size
 
 SPEC = Preprocess(resize_size=8, crop_size=(8, 8))
 
@@ -216,8 +217,8 @@ def test_only_the_crop_is_resized_and_it_is_the_crop_of_the_whole(
 ) -> None:
     image = noise(width, height)
     spec = Preprocess(resize_size=resize, interpolation=interpolation, crop_size=(56, 224))
-    size = preprocess._resized(image.size, resize)
-    left, top = preprocess._crop_start(size[0], 224), preprocess._crop_start(size[1], 56)
+    size = resized_size(image.size, resize)
+    left, top = crop_start(size[0], 224), crop_start(size[1], 56)
     whole = image.resize(size, Image.Resampling[interpolation.upper()])
     expected = np.asarray(whole.crop((left, top, left + 224, top + 56)))
     np.testing.assert_array_equal(preprocess.resize_and_crop(image, spec), expected)
