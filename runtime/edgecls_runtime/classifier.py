@@ -286,14 +286,13 @@ class Classifier:
     @contextlib.contextmanager
     def hold(self) -> Iterator[LoadedModel]:
         """Yield the model of this moment, and keep it open within the block."""
-        while True:
-            model = self._model
-            with model.hold() as here:
-                if here:
-                    yield model
-                    return
+        while not (model := self._model).acquire():  # `reload` has put another in its place, or it is over
             if self._closed:
                 raise _closed_error(model.path)
+        try:
+            yield model
+        finally:
+            model.release()
 
     def _logits(self, model: LoadedModel, image: ImageSource, color: Literal["RGB", "BGR"]) -> NDArray[np.float32]:
         # One input for each thread, written over by every picture: fresh memory costs 2 % of MobileNetV2's time.

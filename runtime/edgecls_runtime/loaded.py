@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,6 @@ import numpy as np
 from edgecls_runtime.errors import ManifestError, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from edgecls_runtime.backends import Backend
@@ -67,21 +64,19 @@ class LoadedModel:
         axis = (self.backend.input.shape or (None,))[0]
         return axis if isinstance(axis, int) else None
 
-    @contextlib.contextmanager
-    def hold(self) -> Iterator[bool]:
-        """Keep the engine open within the block; yields False if it is closed already."""
+    def acquire(self) -> bool:
+        """Keep the engine open until `release`; return False if it is closed already."""
         with self._lock:
-            here = not self._closed
-            self._holders += here
-        try:
-            yield here
-        finally:
-            if here:
-                with self._lock:
-                    self._holders -= 1
-                    last = self._closed and not self._holders
-                if last:
-                    self.backend.close()
+            self._holders += not self._closed
+            return not self._closed
+
+    def release(self) -> None:
+        """Let go of the engine; who comes last after `close` frees its memory."""
+        with self._lock:
+            self._holders -= 1
+            last = self._closed and not self._holders
+        if last:
+            self.backend.close()
 
     def close(self) -> None:
         """Free the engine's memory, now or after the runs in flight."""
@@ -125,14 +120,24 @@ class LoadedModel:
         """Return the best classes of one picture's logits, float32 [classes]; equal scores go by index."""
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}, must be at least 1")
-        scores = scores_from_logits(logits, self.activation)
         # Everything from the k-th largest up, then only those few are sorted; equal scores go by index.
         count = min(top_k, len(logits))
-        candidates = np.flatnonzero(logits >= np.partition(logits, -count)[-count])
-        best = candidates[np.argsort(-logits[candidates], kind="stable")][:count]
-        if self.thresholds is not None:
-            best = best[scores[best] >= np.asarray(self.thresholds)[best]]
-        return tuple(Prediction(int(index), self.labels[index], float(scores[index])) for index in best)
+        ordered = logits.copy()
+        ordered.partition(-count)
+        candidates = (logits >= ordered[-count]).nonzero()[0].tolist()
+        best = sorted(candidates, key=logits.__getitem__, reverse=True)[:count]  # reversed, a sort is still stable
+        if self.activation == "softmax":  # `scores_from_logits` of these few alone
+            powers = np.exp(logits - logits[best[0]])
+            total = float(powers.sum())
+            scores = [powers.item(index) / total for index in best]
+        else:
+            scores = scores_from_logits(logits[best], self.activation).tolist()
+        bounds = self.thresholds
+        return tuple(
+            Prediction(index, self.labels[index], score)
+            for index, score in zip(best, scores, strict=True)
+            if bounds is None or score >= bounds[index]
+        )
 
 
 def scores_from_logits(logits: NDArray[np.float32], activation: str) -> NDArray[np.float32]:

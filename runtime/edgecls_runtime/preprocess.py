@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import io
 import os
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from edgecls_runtime.errors import ImageError
+from edgecls_runtime.resizing import crop_start, part_to_resize, resized_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -168,8 +168,13 @@ def load(
     Raises:
         ImageError: the picture cannot be read, or is refused.
     """
-    image = decode(source, preprocess, max_pixels=max_pixels, color=color)
-    return normalize(resize_and_crop(image, preprocess, max_pixels=max_pixels), preprocess, out=out)
+    image = _resize_and_crop(decode(source, preprocess, max_pixels=max_pixels, color=color), preprocess, max_pixels)
+    if preprocess.input_layout == "NHWC-uint8":
+        return normalize(np.asarray(image), preprocess, out=out)
+    # Channel by channel, as `normalize` wants them, Pillow copies its pixels quicker than numpy could pick them apart.
+    planes = b"".join([image.tobytes("raw", band) for band in "RGB"])
+    pixels = np.frombuffer(planes, np.uint8).reshape(3, image.height, image.width).transpose(1, 2, 0)
+    return normalize(pixels, preprocess, out=out)
 
 
 def decode(
@@ -215,22 +220,14 @@ def resize_and_crop(image: Image.Image, preprocess: Preprocess, *, max_pixels: i
     Raises:
         ImageError: the resized picture would exceed ``max_pixels`` (a 1x100000 strip, say).
     """
-    size = _resized(image.size, preprocess.resize_size)
-    if size != image.size:
-        _check_size(f"{image.width}x{image.height} picture, resized", size, max_pixels)
-        image = image.resize(size, _INTERPOLATION[preprocess.interpolation])
-    height, width = preprocess.crop_size
-    if image.size != (width, height):
-        left, top = _crop_start(image.width, width), _crop_start(image.height, height)
-        image = image.crop((left, top, left + width, top + height))
-    return np.asarray(image)
+    return np.asarray(_resize_and_crop(image, preprocess, max_pixels))
 
 
 def normalize(pixels: NDArray[np.uint8], preprocess: Preprocess, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
     """Scale uint8 [H, W, 3] RGB pixels to ``(pixel / 255 - mean) / std`` in float32 [3, H, W].
 
-    A channel has only 256 values, so each is looked up in a table computed in torch's own order: bit-identical
-    to ``ToTensor`` + ``Normalize`` and quicker than the arithmetic.
+    Bit-identical to ``ToTensor`` + ``Normalize``: the same three float32 operations in the same order. (Multiplying by
+    the reciprocals would be quicker, and round otherwise; a table of the 256 values is slower.)
 
     Where ``preprocess.input_layout`` leaves that to the graph, the pixels stay uint8 [H, W, 3], in the order of
     ``preprocess.color``.
@@ -241,12 +238,14 @@ def normalize(pixels: NDArray[np.uint8], preprocess: Preprocess, *, out: NDArray
             return np.ascontiguousarray(ordered)
         out[:] = ordered
         return out
-    table = _normalize_table(preprocess.mean, preprocess.std)
     if out is None:
         out = np.empty((3, *pixels.shape[:2]), np.float32)
     for channel in range(3):
-        plane = pixels[:, :, channel if preprocess.color == "RGB" else 2 - channel]
-        np.take(table[channel], plane, out=out[channel], mode="clip")  # "clip": unbuffered; uint8 is never outside
+        plane = out[channel]
+        plane[...] = pixels[:, :, channel if preprocess.color == "RGB" else 2 - channel]
+        plane /= np.float32(255)
+        plane -= np.float32(preprocess.mean[channel])
+        plane /= np.float32(preprocess.std[channel])
     return out
 
 
@@ -261,14 +260,6 @@ def describe_source(source: ImageSource) -> str:
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "") or f"<{source.mode} image {source.width}x{source.height}>")
     return str(getattr(source, "name", "<stream>"))
-
-
-@functools.lru_cache(maxsize=16)
-def _normalize_table(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
-    values = np.arange(256, dtype=np.float32) / np.float32(255)
-    table = (values - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
-    table.setflags(write=False)
-    return table
 
 
 def _open(source: ImageSource, where: str, color: str) -> Image.Image:
@@ -383,19 +374,21 @@ def _high_byte(image: Image.Image, where: str) -> Image.Image:
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 
-def _resized(size: tuple[int, int], resize_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return (width, height) after the resize; torchvision truncates the longer side, so this does too."""
-    if not isinstance(resize_size, int):
-        return resize_size[1], resize_size[0]
-    width, height = size
-    if width <= height:
-        return resize_size, int(resize_size * height / width)
-    return int(resize_size * width / height), resize_size
-
-
-def _crop_start(length: int, crop: int) -> int:
-    """Return where the centre crop starts, in torchvision's rounding; negative where it must be padded."""
-    return -((crop - length) // 2) if crop > length else round((length - crop) / 2.0)
+def _resize_and_crop(image: Image.Image, preprocess: Preprocess, max_pixels: int) -> Image.Image:
+    full_width, full_height = image.size
+    width, height = resized_size(image.size, preprocess.resize_size)
+    crop_height, crop_width = preprocess.crop_size
+    left, top = crop_start(width, crop_width), crop_start(height, crop_height)
+    if (width, height) != image.size:
+        _check_size(f"{full_width}x{full_height} picture, resized", (width, height), max_pixels)
+        crop = (left, top, left + crop_width, top + crop_height)
+        x0, y0, x1, y1 = part_to_resize(image.size, (width, height), crop, preprocess.interpolation)
+        box = (x0 * full_width / width, y0 * full_height / height, x1 * full_width / width, y1 * full_height / height)
+        image = image.resize((x1 - x0, y1 - y0), _INTERPOLATION[preprocess.interpolation], box)
+        left, top = left - x0, top - y0
+    if image.size != (crop_width, crop_height):
+        image = image.crop((left, top, left + crop_width, top + crop_height))
+    return image
 
 
 def _numbers(values: tuple[float, ...]) -> str:

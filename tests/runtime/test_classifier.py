@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from edgecls_runtime import Classifier, Preprocess, manifest
+from edgecls_runtime.classifier import scores_from_logits
 from edgecls_runtime.errors import ImageError, ManifestError, ModelError, ProviderError
 from edgecls_runtime.golden import draw_picture
 from edgecls_runtime.preprocess import load
@@ -49,6 +51,18 @@ def test_equal_scores_go_by_index(tiny: Classifier) -> None:
     logits = np.array([1, 3, 2, 3, 3], np.float32)
     assert [item.index for item in tiny._model.top(logits, 2)] == [1, 3]
     assert [item.index for item in tiny._model.top(logits, 4)] == [1, 3, 4, 2]
+
+
+def test_the_best_of_many_are_those_of_all_scores_sorted(tiny: Classifier) -> None:
+    logits = np.random.default_rng(0).integers(-40, 40, 1000).astype(np.float32) / 8  # hundreds of them are equal
+    model = dataclasses.replace(tiny._model, labels=tuple(map(str, range(1000))))
+    for activation in ("softmax", "sigmoid", "identity"):
+        every = dataclasses.replace(model, activation=activation).top(logits, 1000)
+        scores = scores_from_logits(logits, activation)
+        assert [item.index for item in every] == list(np.argsort(-logits, kind="stable"))
+        np.testing.assert_allclose([item.score for item in every], scores[[item.index for item in every]], rtol=1e-6)
+        for top_k in (1, 5, 33):
+            assert dataclasses.replace(model, activation=activation).top(logits, top_k) == every[:top_k]
 
 
 def test_large_logits_do_not_overflow(tiny: Classifier) -> None:

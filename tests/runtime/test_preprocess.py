@@ -17,6 +17,7 @@ from edgecls_runtime import preprocess
 from edgecls_runtime.errors import ImageError
 from edgecls_runtime.golden import draw_picture
 from edgecls_runtime.preprocess import Preprocess, load
+from edgecls_runtime.resizing import crop_start, resized_size
 
 SPEC = Preprocess(resize_size=8, crop_size=(8, 8))
 
@@ -196,6 +197,46 @@ def test_a_picture_smaller_than_the_crop_is_centred_on_black() -> None:
     cropped = preprocess.resize_and_crop(Image.new("RGB", (2, 2), "white"), spec)
     assert cropped.shape == (5, 4, 3)
     np.testing.assert_array_equal(np.argwhere(cropped[:, :, 0] == 255), [[1, 1], [1, 2], [2, 1], [2, 2]])
+
+
+def noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("resize", [256, 232, (64, 300)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [
+        *[(500, 375), (375, 500), (500, 333), (333, 500), (640, 480), (600, 400), (521, 521), (256, 384)],
+        *[(1023, 33), (33, 1023), (120, 400), (100, 260)],  # from here on Pillow 13 may turn its passes round
+    ],
+)
+def test_only_the_crop_is_resized_and_it_is_the_crop_of_the_whole(
+    width: int, height: int, interpolation: Any, resize: Any
+) -> None:
+    image = noise(width, height)
+    spec = Preprocess(resize_size=resize, interpolation=interpolation, crop_size=(56, 224))
+    size = resized_size(image.size, resize)
+    left, top = crop_start(size[0], 224), crop_start(size[1], 56)
+    whole = image.resize(size, Image.Resampling[interpolation.upper()])
+    expected = np.asarray(whole.crop((left, top, left + 224, top + 56)))
+    np.testing.assert_array_equal(preprocess.resize_and_crop(image, spec), expected)
+
+
+def test_a_photo_is_resized_no_further_than_its_crop_needs() -> None:
+    made: list[tuple[int, int]] = []
+
+    class Watched(Image.Image):
+        def resize(self, size: Any, *rest: Any) -> Image.Image:
+            made.append(size)
+            return super().resize(size, *rest)
+
+    for width, height in ((500, 375), (375, 500), (500, 333), (333, 500), (640, 640)):
+        image = noise(width, height)
+        image.__class__ = Watched
+        preprocess.resize_and_crop(image, Preprocess())
+    assert made == [(341, 224), (224, 341), (228, 224), (224, 384), (224, 224)]
 
 
 @pytest.mark.parametrize(
