@@ -9,19 +9,25 @@ import click
 
 from edgecls_runtime.errors import ImageError, OutputError
 
-from .bars import Steps
+from .bars import Steps, picture_bar
 from .embedding import asked_embedding, embed_model_file, embedding_options
 from .engines import asked_serving, check_model_file, tensorrt_options
 from .options import labels_option, preprocess_option, training_packages
 from .pictures import Pictures
-from .precisions import asked_precisions, evaluation_pictures, make_precision, precision_options
+from .precisions import asked_precisions, calibration_pictures, evaluation_pictures, make_precision, precision_options
 
 if TYPE_CHECKING:
-    from edgecls_runtime.preprocess import Preprocess
+    from collections.abc import Sequence
+
+    from edgecls.evaluation.comparison import Comparison
+    from edgecls_export.calibration_images import CalibrationImages
+    from edgecls_runtime.preprocess import ImageSource, Preprocess
 
     from .precisions import EvaluationPictures
 
 __all__ = ["export"]
+
+_COMPARED_ON = 64
 
 
 @click.command()
@@ -43,7 +49,7 @@ __all__ = ["export"]
 @click.option(
     "--parity-images",
     type=click.Path(path_type=Path),
-    help="Folder of pictures to compare PyTorch and the artifact on.  [default: 64 drawn ones]",
+    help="Folder of pictures to compare PyTorch and the artifact on.  [default: 64 of --calibration, or drawn]",
 )
 @click.pass_context
 def export(
@@ -119,11 +125,12 @@ def export(
         click.echo(f"note: {assumption}", err=True)
     labels = loaded.labels if labels is None else labels
     measured = evaluation_pictures(options, labels, "multilabel" if loaded.activation == "sigmoid" else "single")
+    calibration = calibration_pictures(options, measured)
     with Steps() as steps:
         reports = export_all(
             loaded.build(),
             [
-                (target, make_precision(name, options, measured))
+                (target, make_precision(name, options, calibration, measured))
                 for target, name in zip(targets, precisions, strict=True)
             ],
             ModelCard(
@@ -147,7 +154,7 @@ def export(
     for report in reports:
         click.echo(report)
     if len(reports) > 1 and serving.engine is None:  # this CPU is not what engines are for
-        _compare(targets, measured, images)
+        click.echo(_compared(targets, measured, images, calibration))
     for target, engine in zip(targets, engines, strict=True):
         serving.make(target, engine)
 
@@ -165,15 +172,25 @@ def _targets(name: str, precisions: tuple[str, ...], output: Path | None, *, emb
     return [(output or Path()) / file for file in files]
 
 
-def _compare(targets: list[Path], measured: EvaluationPictures | None, images: list[tuple[str, str]] | None) -> None:
-    """Say which file suits this machine, on the pictures at hand."""
+def _compared(
+    targets: list[Path],
+    measured: EvaluationPictures | None,
+    images: list[tuple[str, str]] | None,
+    calibration: CalibrationImages | None,
+) -> Comparison:
+    """Find out which file suits this machine, on the pictures at hand."""
     from edgecls.evaluation.comparison import compare_files
     from edgecls_export.drawn import draw_pictures
 
+    pictures: Sequence[ImageSource]
     if measured is not None:
-        comparison = compare_files(targets, measured.images, targets=measured.targets, origin=measured.origin)
+        pictures, origin = measured.images, measured.origin
     elif images is not None:
-        comparison = compare_files(targets, [path for _, path in images], origin="the pictures of the parity gate")
+        pictures, origin = [path for _, path in images], "those of --parity-images"
+    elif calibration is not None:
+        pictures, origin = calibration.sources[:_COMPARED_ON], f"{calibration.origin}, to calibrate on"
     else:
-        comparison = compare_files(targets, [pixels for _, pixels in draw_pictures(64)], origin="drawn by edgecls")
-    click.echo(comparison)
+        pictures, origin = [pixels for _, pixels in draw_pictures(_COMPARED_ON)], "drawn by edgecls"
+    classes = None if measured is None else measured.targets
+    with picture_bar("comparing", len(pictures)) as advance:
+        return compare_files(targets, pictures, targets=classes, origin=origin, progress=advance)

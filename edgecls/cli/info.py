@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["info"]
 
+_LAYERS_SHOWN = 12
+
 
 @click.command()
 @click.argument("model")
@@ -43,8 +45,13 @@ def info(model: str, as_json: bool) -> None:
         "opset": str(header.opset),
     }
     rows |= {"manifest": "none (not exported by edgecls)"} if document is None else _manifest_rows(document)
+    _print_rows(rows)
+
+
+def _print_rows(rows: dict[str, str]) -> None:
     for name, text in rows.items():
-        click.echo(f"{name:<11} {text}")
+        first, *more = text.splitlines()
+        click.echo("\n".join([f"{name:<11} {first}", *(f"{'':<11} {line}" for line in more)]))
 
 
 def _print_engine(engine: Path, sidecar: EngineSidecar, *, as_json: bool) -> None:
@@ -68,8 +75,7 @@ def _print_engine(engine: Path, sidecar: EngineSidecar, *, as_json: bool) -> Non
     }
     document = sidecar.manifest
     rows |= {"manifest": "none (of a foreign ONNX file)"} if document is None else _manifest_rows(document)
-    for name, text in rows.items():
-        click.echo(f"{name:<11} {text}")
+    _print_rows(rows)
 
 
 def _plan_state(engine: Path, sidecar: EngineSidecar) -> str:
@@ -96,9 +102,26 @@ def _manifest_rows(document: Manifest) -> dict[str, str]:
         "batch": "free" if document.batch_size is None else f"fixed, {document.batch_size}",
         "weights": f"{document.source.weights} (SHA-256 {document.source.sha256[:12]})",
         "metrics": ", ".join(f"{name} {value:g}" for name, value in document.metrics.items()) or "none recorded",
+        **_quantized_rows(document),
         "parity": str(document.parity or "not recorded"),
         "golden": "none"
         if document.golden is None
         else f"{len(document.golden.pixels_sha256)} pictures: edgecls verify",
         "tools": ", ".join(f"{name} {version}" for name, version in document.tools.items()),
     }
+
+
+def _quantized_rows(document: Manifest) -> dict[str, str]:
+    rows = {}
+    if document.calibration is not None:
+        calibration, *budget = str(document.calibration).splitlines()
+        rows["calibration"] = calibration
+        if document.calibration.budget is not None:
+            tried = map(str, document.calibration.budget.tried)
+            rows["budget"] = "\n".join([budget[0].removeprefix("budget: "), *(f"tried {trial}" for trial in tried)])
+    if document.float_layers:
+        shown = document.float_layers[:_LAYERS_SHOWN]
+        more = len(document.float_layers) - len(shown)
+        rest = [f"... and {more} more: --json"] if more else []
+        rows["in float32"] = "\n".join([f"{len(document.float_layers)} nodes", *shown, *rest])
+    return rows

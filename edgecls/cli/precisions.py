@@ -13,6 +13,7 @@ from edgecls_runtime.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edgecls_export.calibration_images import CalibrationImages
     from edgecls_export.calibrators import Calibrator
     from edgecls_export.precision import Precision
 
@@ -20,6 +21,7 @@ __all__ = [
     "PRECISIONS",
     "EvaluationPictures",
     "asked_precisions",
+    "calibration_pictures",
     "evaluation_pictures",
     "make_precision",
     "precision_options",
@@ -29,9 +31,10 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 _FOR_FP16 = ("io_fp16",)
 _FOR_INT8 = (
-    *("target", "calibration", "calibration_images", "calibration_cache", "method", "bias_correction", "equalize"),
+    *("target", "calibration_cache", "method", "bias_correction", "equalize"),
     *("max_drop", "eval_data", "eval_labels_from", "class_map"),
 )
+_FOR_BOTH = ("calibration", "calibration_images", "keep_float")
 
 
 class _Precisions(click.ParamType[tuple[str, ...]]):
@@ -64,19 +67,19 @@ def precision_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 type=click.Choice(["cpu", "cpu-any", "cuda", "tensorrt"]),
                 default="cpu",
                 show_default=True,
-                help="int8: the engine; cpu-any is for CPUs without VNNI.",
+                help="int8: the engine; cpu-any is quick and right on x86 without VNNI, too.",
             ),
             click.option(
                 "--calibration",
                 type=click.Path(path_type=Path),
-                help="int8: pictures.  [default: drawn ones]",
+                help="Pictures as the model meets them: int8's ranges, fp16's largest values.  [default: drawn ones]",
             ),
             click.option(
                 "--calibration-images",
                 type=click.IntRange(min=1),
                 default=512,
                 show_default=True,
-                help="int8: how many.",
+                help="How many of them.",
             ),
             click.option("--calibration-cache", type=click.Path(path_type=Path), help="int8: remembers ranges."),
             click.option(
@@ -114,13 +117,12 @@ def asked_precisions(ctx: click.Context) -> tuple[str, ...]:
     if len(flags) + bool(options["precision"]) > 1:
         raise click.UsageError("--fp16, --int8 and --precision: give one; for several files --precision fp16,int8.")
     names: tuple[str, ...] = options["precision"] or flags or ("fp32",)
-    for precision, heeded in (("fp16", _FOR_FP16), ("int8", _FOR_INT8)):
+    for heeding, heeded in ((("fp16",), _FOR_FP16), (("int8",), _FOR_INT8), (("fp16", "int8"), _FOR_BOTH)):
         for name in heeded:
             given = ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
-            if given and precision not in names:
-                raise click.UsageError(f"--{name.replace('_', '-')} is for {precision}, which is not asked for.")
-    if options["keep_float"] and names == ("fp32",):
-        raise click.UsageError("--keep-float is for fp16 and int8; fp32 is all float.")
+            if given and not set(heeding) & set(names):
+                whom = f"{heeding[0]}, which is not" if len(heeding) == 1 else "fp16 and int8, and neither is"
+                raise click.UsageError(f"--{name.replace('_', '-')} is for {whom} asked for.")
     if (options["max_drop"] is None) != (options["eval_data"] is None) and len(names) == 1:
         raise click.UsageError("--max-drop and --eval-data go together.")
     if options["max_drop"] is not None and options["eval_data"] is None:
@@ -128,13 +130,25 @@ def asked_precisions(ctx: click.Context) -> tuple[str, ...]:
     return names
 
 
-def make_precision(name: str, options: dict[str, Any], measured: EvaluationPictures | None) -> Precision:
-    """Return the exporter's description of a precision.
+def calibration_pictures(options: dict[str, Any], measured: EvaluationPictures | None) -> CalibrationImages | None:
+    """Draw the pictures of ``--calibration``; None if there is none.
 
     Raises:
-        CalibrationError: the pictures for calibration cannot be used.
+        CalibrationError: they cannot be used.
     """
-    from edgecls_export import Fp16, Fp32, Int8, pick_images
+    from edgecls_export import pick_images
+
+    if options["calibration"] is None:
+        return None
+    held_out = () if measured is None else measured.images
+    return pick_images(options["calibration"], options["calibration_images"], evaluation=held_out)
+
+
+def make_precision(
+    name: str, options: dict[str, Any], images: CalibrationImages | None, measured: EvaluationPictures | None
+) -> Precision:
+    """Return the exporter's description of a precision, from options, pictures to calibrate on and to measure on."""
+    from edgecls_export import Fp16, Fp32, Int8
     from edgecls_export.budget import Budget
     from edgecls_export.calibrators import Entropy, MinMax, Mse, Percentile
 
@@ -147,11 +161,7 @@ def make_precision(name: str, options: dict[str, Any], measured: EvaluationPictu
     if name == "fp32":
         return Fp32()
     if name == "fp16":
-        return Fp16(io_fp16=options["io_fp16"], keep_float=options["keep_float"])
-    images = None
-    if options["calibration"] is not None:
-        held_out = () if measured is None else measured.images
-        images = pick_images(options["calibration"], options["calibration_images"], evaluation=held_out)
+        return Fp16(io_fp16=options["io_fp16"], keep_float=options["keep_float"], images=images)
     budget = None
     if options["max_drop"] is not None and measured is not None:
         budget = Budget(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from edgecls_runtime.backends.onnxruntime import import_onnxruntime
+from edgecls_runtime.backends.onnxruntime import EXACT_INTEGERS, import_onnxruntime
 from edgecls_runtime.preprocess import load
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class ObservedGraph:
         self._inner = tuple(name for name in tensors if name != self._input)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
+        options.add_session_config_entry(*EXACT_INTEGERS)
         # Not a copy of the model with more outputs: large ones would take their weights' memory once more.
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in there)
         content = model.SerializeToString()
@@ -96,7 +97,11 @@ def preprocessed(
 
 
 def largest_magnitudes(
-    source: str | os.PathLike[str], images: Sequence[ImageSource], preprocess: Preprocess
+    source: str | os.PathLike[str],
+    images: Sequence[ImageSource],
+    preprocess: Preprocess,
+    *,
+    progress: Callable[[int, int], None] = lambda done, of: None,  # noqa: ARG005
 ) -> dict[str, float]:
     """Return the largest magnitude of every float tensor of a graph over some pictures.
 
@@ -107,7 +112,7 @@ def largest_magnitudes(
     graph = ObservedGraph(model, float_tensors(model))
     del model
     largest: dict[str, float] = {}
-    for batch in preprocessed(images, preprocess, batch_size=graph.batch_size):
+    for batch in preprocessed(images, preprocess, batch_size=graph.batch_size, progress=progress):
         for name, values in graph.run(batch).items():
             largest[name] = max(largest.get(name, 0.0), float(np.abs(values).max(initial=0)))
     return largest

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgecls_runtime.backends import open_backend
 from edgecls_runtime.errors import CalibrationError, ImageError
+from edgecls_runtime.manifest import BudgetTrial
 from edgecls_runtime.preprocess import decode, normalize, resize_and_crop
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from edgecls_runtime.preprocess import ImageSource, Preprocess
 
-__all__ = ["Budget", "Judge", "Search", "Trial", "spend"]
+__all__ = ["Budget", "Judge", "Search", "spend"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +45,6 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A set of layers in float, and what the model then scores, in percent."""
-
-    float_layers: tuple[str, ...]
-    score: float
-    drop: float
-
-    def __str__(self) -> str:
-        return f"{len(self.float_layers):>3} layers in float: {self.score:.2f} % (drop {self.drop:+.2f})"
-
-
-@dataclass(frozen=True)
 class Search:
     """What was tried, in order; the last of `trials` that met the budget with the fewest layers is `best`.
 
@@ -65,9 +54,9 @@ class Search:
         trials: all of them.
     """
 
-    best: Trial
+    best: BudgetTrial
     met: bool
-    trials: tuple[Trial, ...]
+    trials: tuple[BudgetTrial, ...]
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.trials))
@@ -138,13 +127,13 @@ def spend(
     Returns:
         The search; no layer of its best trial can be taken out alone without breaking the budget.
     """
-    trials: list[Trial] = []
+    trials: list[BudgetTrial] = []
 
     def attempt(layers: tuple[str, ...]) -> bool:
         known = next((trial for trial in trials if trial.float_layers == layers), None)
         if known is None:
             score = score_with(layers)
-            known = Trial(layers, score, baseline - score)
+            known = BudgetTrial(float_layers=layers, score=score, drop=baseline - score)
             trials.append(known)
         return known.drop <= max_drop + 1e-9
 

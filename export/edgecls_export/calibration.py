@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ __all__ = ["Ranges", "calibrate"]
 
 _log = logging.getLogger(__name__)
 
+_OTHER_CACHE = "Choose another folder for --calibration-cache, with some space, or leave it out."
 _FORMAT = 1  # of a cache entry; part of its key
 
 
@@ -157,11 +159,14 @@ def _digest(document: object) -> str:
 
 
 def _check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written to, before the minutes of calibration."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise OutputError(
-            f"{folder}: the calibration cache cannot be made: {error.strerror}", "Choose another folder, or none."
+            f"{folder}: the calibration cache cannot be written: {error.strerror}", _OTHER_CACHE
         ) from error
 
 
@@ -183,5 +188,8 @@ def _read(entry: Path, key: dict[str, Any], names: list[str]) -> dict[str, tuple
 
 def _write(entry: Path, key: dict[str, Any], values: dict[str, tuple[float, float]]) -> None:
     document = {"key": key, "ranges": values, "sha256": _digest(values)}
-    with whole_file(entry, force=True) as temporary:
-        temporary.write_text(json.dumps(document, indent=1) + "\n")
+    try:
+        with whole_file(entry, force=True) as temporary:
+            temporary.write_text(json.dumps(document, indent=1) + "\n")
+    except OutputError as error:
+        raise OutputError(error.cause, _OTHER_CACHE) from error

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Mapping
 
-__all__ = ["LARGEST_ACTIVATION", "SMALLEST_ACTIVATION", "Fp16Report", "KeptFloat", "fp16_from_fp32"]
+__all__ = ["LARGEST", "LARGEST_ACTIVATION", "SMALLEST_ACTIVATION", "Fp16Report", "KeptFloat", "fp16_from_fp32"]
 
-_LARGEST = float(np.finfo(np.float16).max)
+LARGEST = float(np.finfo(np.float16).max)
+"""Where half precision ends."""
 
-LARGEST_ACTIVATION = _LARGEST / 4
+LARGEST_ACTIVATION = LARGEST / 4
 """Largest magnitude that an activation may have on the measured pictures to be stored in half.
 
 A quarter of the range: other pictures go higher, and some kernels sum in half before they store.
@@ -202,8 +203,8 @@ def _kept(
                 continue
             if not _may_be_half(schema, index):
                 reason = reason or f"takes no float16 as {schema.inputs[min(index, len(schema.inputs) - 1)].name}"
-            elif constants.get(name, 0) > _LARGEST and not (node.op_type == "Clip" and index > 0):
-                reason = reason or f"constant {name} reaches {constants[name]:.3g}, over float16's {_LARGEST:g}"
+            elif constants.get(name, 0) > LARGEST and not (node.op_type == "Clip" and index > 0):
+                reason = reason or f"constant {name} reaches {constants[name]:.3g}, over float16's {LARGEST:g}"
         for name in (*node.input, *node.output):
             magnitude = largest.get(name, 0) if types.get(name) == TensorProto.FLOAT else 0
             if magnitude > LARGEST_ACTIVATION:

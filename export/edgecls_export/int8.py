@@ -14,7 +14,7 @@ import onnx
 
 from edgecls_export.calibrators import Percentile
 from edgecls_export.graph import check_float32, check_names, consumers, name_nodes, producers
-from edgecls_export.integer_graph import fold_factors, integer_friendly, is_factor
+from edgecls_export.integer_graph import float_head, fold_factors, integer_friendly, is_factor
 from edgecls_runtime.errors import ExportError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class Scheme:
         operators: types of the nodes to quantize.
         quantize_outputs: whether Conv and Gemm get a Q/DQ pair behind them as well as in front.
         method: how ranges are chosen unless the caller says otherwise.
-        lower: rewrite what the engine has no integer kernel for into what it has (`edgecls_export.integer_graph`).
+        lower: rewrite what the engine has no integer kernel for into what it has, and leave the front in float
+            where integers do not pay (`edgecls_export.integer_graph`).
         reason: why so.
     """
 
@@ -109,11 +110,13 @@ class Int8Report:
         target: whose scheme.
         quantized: names of the nodes with weights that compute in integers.
         kept: names of those that stay in float.
+        front: those of the kept ones that would be no quicker in integers.
     """
 
     target: str
     quantized: tuple[str, ...]
     kept: tuple[str, ...]
+    front: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         kept = f", in float: {', '.join(self.kept)}" if self.kept else ""
@@ -132,7 +135,7 @@ def prepare(source: str | os.PathLike[str], target: str | os.PathLike[str], *, s
     check_float32(model, str(source))
     name_nodes(model)
     if SCHEMES[scheme].lower:
-        model = integer_friendly(model)
+        model = integer_friendly(model, float_head(model))
     onnx.checker.check_model(model)
     onnx.save_model(model, target)
 
@@ -166,7 +169,8 @@ def int8_from_fp32(
     how = SCHEMES[scheme]
     _check_ranges(model, how, ranges, str(source))
     factors = [node.name for node in model.graph.node if is_factor(node)]
-    quantized = _quantize(model, how, ranges, (*exclude, *factors))
+    head = float_head(model) if how.lower else frozenset()
+    quantized = _quantize(model, how, ranges, (*exclude, *factors, *head))
     fold_factors(quantized)
     del quantized.metadata_props[:]  # the quantizer's notes to itself
     _free_output(quantized)
@@ -178,6 +182,7 @@ def int8_from_fp32(
         target=scheme,
         quantized=tuple(name for name in weighted if name in integer),
         kept=tuple(name for name in weighted if name not in integer),
+        front=tuple(name for name in weighted if name in head),
     )
 
 

@@ -116,7 +116,8 @@ def export_onnx(
         embedding: what the graph does beyond the network; None leaves normalization and best classes to its user.
         batch_size: fixed number of pictures a run; None leaves it free.
         opset: version of the default operator set.
-        images: names and pictures for the parity gate; `edgecls_export.drawn` otherwise.
+        images: names and pictures for the parity gate; if None those that a precision brings for calibration, else
+            `edgecls_export.drawn`.
         image_set: what ``images`` are, in words.
         force: overwrite the target.
         progress: called with the name of each step as it begins.
@@ -190,8 +191,7 @@ def export_all(
                 "io_fp16: makes the input float16, and an embedded preprocess takes uint8 pixels", "Choose one of them."
             )
     if images is None:
-        images = drawn.draw_pictures(PARITY_IMAGES)
-        image_set = f"drawn by edgecls {importlib.metadata.version('edgecls')}"
+        images, image_set = _parity_pictures([precision for _, precision in outputs])
     pictures, reports = list(images), []
     with contextlib.ExitStack() as stack:
         reference = stack.enter_context(_inference(model))
@@ -265,6 +265,18 @@ def _convert(document: Manifest, precision: Precision, workshop: Workshop) -> tu
         float_layers=converted.float_layers,
     )
     return changed, converted.notes
+
+
+def _parity_pictures(precisions: Sequence[Precision]) -> tuple[list[tuple[str, ImageSource]], str]:
+    """Return pictures as the model meets them if there are such, and where they are from; else drawn ones."""
+    for precision in precisions:
+        if not isinstance(precision, Fp32) and precision.images is not None:
+            given = precision.images
+            some = enumerate(given.sources[:PARITY_IMAGES], start=1)
+            named = [(str(image) if isinstance(image, (str, Path)) else f"picture {n}", image) for n, image in some]
+            return named, f"{given.origin}, to calibrate on"
+    pictures: list[tuple[str, ImageSource]] = [*drawn.draw_pictures(PARITY_IMAGES)]
+    return pictures, f"drawn by edgecls {importlib.metadata.version('edgecls')}"
 
 
 def _folder_beside(target: Path) -> tempfile.TemporaryDirectory[str]:

@@ -14,9 +14,10 @@ from edgecls_export.budget import Judge, spend
 from edgecls_export.calibration import calibrate
 from edgecls_export.calibration_images import drawn_images
 from edgecls_export.equalization import equalize
-from edgecls_export.fp16 import fp16_from_fp32
+from edgecls_export.fp16 import LARGEST, fp16_from_fp32
 from edgecls_export.graph import check_names
 from edgecls_export.int8 import SCHEMES, int8_from_fp32, prepare
+from edgecls_export.likeness import Likeness
 from edgecls_export.noise import rank_by_noise
 from edgecls_runtime.errors import ExportError
 from edgecls_runtime.manifest import AccuracyBudget, Calibration
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgecls_export.budget import Budget, Search
+    from edgecls_export.budget import Budget
+    from edgecls_export.calibration import Ranges
     from edgecls_export.calibration_images import CalibrationImages
     from edgecls_export.calibrators import Calibrator
     from edgecls_export.int8 import Int8Report
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from edgecls_runtime.preprocess import ImageSource, Preprocess
 
 __all__ = ["Converted", "Fp16", "Fp32", "Int8", "Precision", "Workshop"]
+
+COMPARED_IMAGES = 32
+"""What a step gains shows in a mean over some dozens."""
 
 NOISE_IMAGES = 32
 """Each picture gives a layer thousands of values to sum over."""
@@ -119,16 +124,15 @@ class Fp16:
         """
         workshop.progress("measure activations")
         images = workshop.images if self.images is None else self.images.sources
-        report = fp16_from_fp32(
-            workshop.graph,
-            path,
-            io_fp16=self.io_fp16,
-            keep_float=self.keep_float,
-            largest=largest_magnitudes(workshop.graph, images, workshop.preprocess),
-        )
+        largest = largest_magnitudes(workshop.graph, images, workshop.preprocess, progress=workshop.counted)
+        report = fp16_from_fp32(workshop.graph, path, io_fp16=self.io_fp16, keep_float=self.keep_float, largest=largest)
         kept = tuple(map(str, report.kept))
-        notes = (f"{len(kept)} of {len(kept) + report.half} nodes stay in float32: {kept[0]}",) if kept else ()
-        return Converted(float_layers=kept, notes=notes)
+        notes = [
+            f"activations reach {max(largest.values()):.3g} on {len(images)} pictures; half ends at {LARGEST:,.0f}"
+        ]
+        if kept:
+            notes.append(f"{len(kept)} of {len(kept) + report.half} nodes stay in float32: {kept[0]}")
+        return Converted(float_layers=kept, notes=tuple(notes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,22 +176,20 @@ class Int8:
         prepared = workshop.folder / "prepared.onnx"
         prepare(workshop.graph, prepared, scheme=self.target)
         check_names(onnx.load(prepared), self.exclude)  # before the minutes of calibration
-        pairs = 0
+        likeness = Likeness(workshop.graph, images.sources[:COMPARED_IMAGES], workshop.preprocess)
+        gains: list[str] = []
+        equalization = None
         if self.equalize:
+            workshop.progress("calibrate without equalization")
+            ranges = self._calibrate(prepared, images, workshop)
+            int8_from_fp32(prepared, path, ranges.values, scheme=self.target, exclude=self.exclude)
+            before = likeness.of(path)
             workshop.progress("equalize")
             equalized, equalization = equalize(onnx.load(prepared))
-            pairs = len(equalization.pairs)
             onnx.save_model(equalized, prepared)
+            del equalized
         workshop.progress("calibrate")
-        ranges = calibrate(
-            prepared,
-            images,
-            preprocess=workshop.preprocess,
-            method=self.method or SCHEMES[self.target].method,
-            symmetric=SCHEMES[self.target].symmetric,
-            cache=self.cache,
-            progress=workshop.counted,
-        )
+        ranges = self._calibrate(prepared, images, workshop)
         workshop.progress("quantize")
         floats = onnx.load(prepared)
         shifts: dict[str, NDArray[np.float32]] = {}
@@ -200,6 +202,9 @@ class Int8:
             return int8_from_fp32(prepared, path, ranges.values, scheme=self.target, exclude=(*self.exclude, *kept))
 
         report = quantize(())
+        like = likeness.of(path)
+        if equalization is not None:
+            gains.append(f"{equalization}: {likeness.measure} {before:.5f} -> {like:.5f}")
         corrected_on = images.sources[:BIAS_CORRECTION_IMAGES] if self.bias_correction else ()
         if corrected_on:
             workshop.progress("correct biases")
@@ -207,16 +212,16 @@ class Int8:
                 floats, onnx.load(path), corrected_on, workshop.preprocess, progress=workshop.counted
             )
             report = quantize(())
+            gains.append(f"biases corrected: {likeness.measure} {like:.5f} -> {likeness.of(path):.5f}")
         spent: AccuracyBudget | None = None
-        tried: tuple[str, ...] = ()
+        costly: tuple[str, ...] = ()
         if self.budget is not None:
             workshop.progress("spend the accuracy budget")
             ranking = rank_by_noise(
                 floats, onnx.load(path), images.sources[:NOISE_IMAGES], workshop.preprocess, progress=workshop.counted
             )
-            spent, search = self._spend(self.budget, workshop, path, [layer.node for layer in ranking], quantize)
-            report = quantize(search.best.float_layers)
-            tried = tuple(f"tried: {trial}" for trial in search.trials)
+            spent, costly = self._spend(self.budget, workshop, path, [layer.node for layer in ranking], quantize)
+            report = quantize(costly)
         prepared.unlink()
         return Converted(
             target=self.target,
@@ -229,12 +234,31 @@ class Int8:
                 scheme=self.target,
                 quantized_layers=len(report.quantized),
                 bias_correction=len(corrected_on),
-                equalized_pairs=pairs,
+                equalized_pairs=0 if equalization is None else len(equalization.pairs),
                 budget=spent,
             ),
-            float_layers=report.kept,
-            notes=(*images.warnings, *tried),
+            float_layers=tuple(f"{name}: {self._reason(name, report, costly)}" for name in report.kept),
+            notes=(*images.warnings, *_notes(report, gains, spent)),
         )
+
+    def _calibrate(self, prepared: Path, images: CalibrationImages, workshop: Workshop) -> Ranges:
+        return calibrate(
+            prepared,
+            images,
+            preprocess=workshop.preprocess,
+            method=self.method or SCHEMES[self.target].method,
+            symmetric=SCHEMES[self.target].symmetric,
+            cache=self.cache,
+            progress=workshop.counted,
+        )
+
+    def _reason(self, layer: str, report: Int8Report, costly: tuple[str, ...]) -> str:
+        """Say why a layer stays in float."""
+        if layer in self.exclude:
+            return "was asked for"
+        if layer in costly:
+            return "costs accuracy in integers"
+        return "would be no quicker in integers" if layer in report.front else "cannot be quantized"
 
     def _spend(
         self,
@@ -243,7 +267,8 @@ class Int8:
         path: Path,
         ranking: Sequence[str],
         quantize: Callable[[tuple[str, ...]], Int8Report],
-    ) -> tuple[AccuracyBudget, Search]:
+    ) -> tuple[AccuracyBudget, tuple[str, ...]]:
+        """Return what the budget came to, and the layers that it leaves in float."""
         judge = Judge(budget, workshop.preprocess)
         baseline = judge.score(workshop.graph)
 
@@ -268,9 +293,16 @@ class Int8:
             image_set=budget.origin,
             fp32=baseline,
             int8=search.best.score,
-            trials=len(search.trials),
+            tried=search.trials,
         )
-        return spent, search
+        return spent, search.best.float_layers
+
+
+def _notes(report: Int8Report, gains: list[str], spent: AccuracyBudget | None) -> list[str]:
+    notes = []
+    if report.front:
+        notes.append(f"{len(report.front)} layers at the front stay in float32: in integers they would be no quicker")
+    return [*notes, *gains, *(f"tried: {trial}" for trial in (spent.tried if spent else ()))]
 
 
 Precision: TypeAlias = Fp32 | Fp16 | Int8

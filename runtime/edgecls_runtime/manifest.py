@@ -32,6 +32,7 @@ __all__ = [
     "MANIFEST_KEY",
     "MANIFEST_VERSION",
     "AccuracyBudget",
+    "BudgetTrial",
     "Calibration",
     "Flip",
     "Golden",
@@ -123,6 +124,24 @@ class Parity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BudgetTrial:
+    """A set of layers in float, and what the model then scores.
+
+    Attributes:
+        float_layers: names of the nodes.
+        score: in percent.
+        drop: percentage points under float32.
+    """
+
+    float_layers: tuple[str, ...]
+    score: float
+    drop: float
+
+    def __str__(self) -> str:
+        return f"{len(self.float_layers):>3} layers in float: {self.score:.2f} % (drop {self.drop:+.2f})"
+
+
+@dataclass(frozen=True, kw_only=True)
 class AccuracyBudget:
     """What an INT8 model was allowed to lose, and what it loses.
 
@@ -133,7 +152,7 @@ class AccuracyBudget:
         image_set: which pictures.
         fp32: what float32 scores on them, in percent.
         int8: what this model does.
-        trials: sets of layers that were tried.
+        tried: what was tried, in order.
     """
 
     max_drop: float
@@ -142,12 +161,12 @@ class AccuracyBudget:
     image_set: str
     fp32: float
     int8: float
-    trials: int
+    tried: tuple[BudgetTrial, ...]
 
     def __str__(self) -> str:
         return (
             f"{self.measure} {self.fp32:.2f} -> {self.int8:.2f} % on {self.images} pictures ({self.image_set}), "
-            f"allowed drop {self.max_drop:g}, {self.trials} trials"
+            f"allowed drop {self.max_drop:g}, {len(self.tried)} tried"
         )
 
 

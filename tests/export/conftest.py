@@ -15,6 +15,7 @@ from torch import nn
 from edgecls_export.calibration_images import CalibrationImages
 from edgecls_export.pipeline import ModelCard
 from edgecls_runtime import Preprocess
+from edgecls_runtime.backends.onnxruntime import EXACT_INTEGERS
 from edgecls_runtime.manifest import Source
 from edgecls_runtime.preprocess import load
 
@@ -98,6 +99,46 @@ def graph() -> onnx.ModelProto:
 
 
 @pytest.fixture
+def fronted() -> onnx.ModelProto:
+    """Float32 [N, 3, 32, 32] to five classes; the front has few channels and few of the weights, as MobileNetV3's."""
+    random = np.random.default_rng(5)
+    weights: dict[str, np.ndarray] = {"axes": np.array([2, 3])}
+
+    def conv(name: str, source: str, *shape: int, **attributes: object) -> onnx.NodeProto:
+        weights[f"{name}.w"] = random.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape).astype(np.float32)
+        return helper.make_node("Conv", [source, f"{name}.w"], [name], name=f"{name}_node", **attributes)
+
+    weights["head.w"] = random.normal(0, 0.1, (5, 400)).astype(np.float32)
+    nodes = [
+        conv("stem", "input", 8, 3, 3, 3, strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("HardSwish", ["stem"], ["stem_swish"], name="stem_swish_node"),
+        conv("depthwise", "stem_swish", 8, 1, 3, 3, group=8, pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["depthwise"], ["relu"], name="relu_node"),
+        conv("project", "relu", 8, 8, 1, 1),
+        helper.make_node("Add", ["project", "stem_swish"], ["residual"], name="add_node"),
+        conv("expand", "residual", 400, 8, 1, 1),
+        helper.make_node("HardSwish", ["expand"], ["swish"], name="swish_node"),
+        conv("shrink", "swish", 8, 400, 1, 1),  # of few channels again, but far from the front
+        conv("widen", "shrink", 400, 8, 1, 1),
+        helper.make_node("ReduceMean", ["widen", "axes"], ["pooled"], name="pool_node", keepdims=0),
+        helper.make_node("Gemm", ["pooled", "head.w"], ["logits"], name="head_node", transB=1),
+    ]
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "fronted",
+            [helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, ["batch", 3, 32, 32])],
+            [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 5])],
+            [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    onnx.checker.check_model(model)
+    return model
+
+
+@pytest.fixture
 def graph_path(graph: onnx.ModelProto, tmp_path: Path) -> Path:
     path = tmp_path / "float32.onnx"
     onnx.save(graph, path)
@@ -120,7 +161,9 @@ def run() -> Callable[[str | Path | onnx.ModelProto, np.ndarray], np.ndarray]:
 
     def run_graph(model: str | Path | onnx.ModelProto, batch: np.ndarray) -> np.ndarray:
         content = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry(*EXACT_INTEGERS)
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         return np.asarray(session.run(None, {session.get_inputs()[0].name: batch})[0])
 
     return run_graph

@@ -130,7 +130,7 @@ def test_a_cache_that_cannot_be_written_is_an_error(
     graph_path: Path, images: CalibrationImages, card: ModelCard, tmp_path: Path
 ) -> None:
     (tmp_path / "cache").write_bytes(b"a file")
-    with pytest.raises(OutputError, match="cache: the calibration cache cannot be made"):
+    with pytest.raises(OutputError, match="cache: the calibration cache cannot be written"):
         cached(tmp_path, graph_path, images, card)
 
 

@@ -70,6 +70,21 @@ def test_on_the_cpu_nothing_is_left_in_float(quantize: Quantize, tmp_path: Path)
     }
 
 
+def test_the_front_stays_in_float_where_integers_do_not_pay(
+    fronted: onnx.ModelProto, graph_path: Path, quantize: Quantize, batch: np.ndarray, run: Run, tmp_path: Path
+) -> None:
+    onnx.save(fronted, graph_path)
+    path, report = quantize("cpu")
+    assert report.front == report.kept == ("stem_node", "depthwise_node", "project_node")
+    assert report.quantized == ("expand_node", "shrink_node", "widen_node", "head_node")
+    difference = np.abs(run(path, batch) - run(fronted, batch)).max() / np.abs(run(fronted, batch)).max()
+    assert 1e-4 < difference < 0.05
+    found = as_run(path, tmp_path)
+    assert found["QuantizeLinear"] == 1, "one way into the integers"
+    assert (found["Conv"] + found["FusedConv"], found["QLinearConv"], found["QGemm"]) == (3, 3, 1)
+    assert quantize("tensorrt")[1].front == ()
+
+
 def test_for_tensorrt_zero_points_are_zero_and_biases_float(quantize: Quantize) -> None:
     path, _ = quantize("tensorrt")
     model = onnx.load(path)

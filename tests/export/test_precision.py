@@ -19,6 +19,7 @@ from edgecls_export import fp32, precision
 from edgecls_export.budget import Budget, Judge
 from edgecls_export.calibration_images import CalibrationImages
 from edgecls_export.calibrators import Mse
+from edgecls_export.drawn import draw_pictures
 from edgecls_export.pipeline import ModelCard, export_all, export_onnx
 from edgecls_export.precision import Fp16, Fp32, Int8
 from edgecls_runtime import Classifier, golden, manifest
@@ -82,7 +83,10 @@ def test_several_precisions_from_one_conversion(
     assert steps[:4] == ["convert", "a.onnx: parity", "a.onnx: golden outputs", "a.onnx: verify"]
     assert [step for step in steps if step.startswith("c.onnx")] == [
         f"c.onnx: {step}"
-        for step in ("equalize", "calibrate", "quantize", "correct biases", "parity", "golden outputs", "verify")
+        for step in (
+            *("calibrate without equalization", "equalize", "calibrate", "quantize", "correct biases"),
+            *("parity", "golden outputs", "verify"),
+        )
     ]
     assert (14, 14) in done
     documents = [manifest.read(path) for path, _ in outputs]
@@ -112,7 +116,7 @@ def test_several_precisions_from_one_conversion(
     }
     assert symmetric.calibration is not None
     assert (symmetric.calibration.bias_correction, symmetric.calibration.quantized_layers) == (0, 2)
-    assert symmetric.float_layers == (depthwise,)
+    assert symmetric.float_layers == (f"{depthwise}: was asked for",)
     assert "int8 for cpu, " in str(reports[2])
     assert "calibration: mse 128 on 7 pictures (golden pictures); 3 layers in integers (cpu)" in str(reports[2])
 
@@ -198,7 +202,7 @@ def test_a_broken_quantization_leaves_no_file(
         (tmp_path / "b.onnx", Int8(images=images, bias_correction=False)),
     ]
     with pytest.raises(ParityError, match="int8 on CPUExecutionProvider: the artifact does not agree"):
-        export_all(network, outputs, card)
+        export_all(network, outputs, card, images=draw_pictures())
     assert os.listdir(tmp_path) == [], "all appear, or none"
 
 
@@ -259,7 +263,8 @@ def test_a_budget_leaves_what_it_must_in_float(
     spent = calibration.budget
     assert spent is not None
     assert (spent.measure, spent.fp32, spent.int8, spent.max_drop, spent.images) == ("agreement", 100, 100, 0, 7)
-    assert len([note for note in report.notes if note.startswith("tried: ")]) == spent.trials
+    assert [note for note in report.notes if note.startswith("tried: ")] == [f"tried: {trial}" for trial in spent.tried]
+    assert (spent.tried[0].float_layers, spent.tried[-1].score) == ((), 100)
     assert manifest.read(tmp_path / "m.onnx") == report.manifest
     assert "budget: agreement 100.00 -> 100.00 % on 7 pictures (golden pictures)" in str(report)
 
@@ -291,7 +296,8 @@ def test_a_layer_kept_in_float_keeps_its_bias(
         report = export_onnx(
             network, tmp_path / "m.onnx", card, precision=Int8(images=images, budget=budget), images=pictures
         )
-    (kept,) = report.manifest.float_layers
+    ((kept, reason),) = (layer.split(": ") for layer in report.manifest.float_layers)
+    assert reason == "costs accuracy in integers"
     fp32.onnx_from_torch(network, tmp_path / "f.onnx", crop_size=(32, 32))
     floats, mixed = (onnx.load(tmp_path / name) for name in ("f.onnx", "m.onnx"))
 

@@ -112,7 +112,11 @@ def test_bad_input_is_refused_and_nothing_is_left(
         ([*int8, "empty"], "empty: holds no pictures", "folder of pictures"),
         ([*int8, "broken"], "none of which can be read", "folder of pictures"),
         ([*int8, drawn, "--eval-data", drawn, "--max-drop", 1], "are in the evaluation set too", "training pictures"),
-        ([*int8, drawn, "--calibration-cache", "file"], "file: the calibration cache cannot be made", "another folder"),
+        (
+            [*int8, drawn, "--calibration-cache", "file"],
+            "file: the calibration cache cannot be written",
+            "another folder",
+        ),
         ([*int8, drawn, "--keep-float", "nowhere"], "has no node 'nowhere'", "names of its nodes"),
         (["export", *QUICK, "--precision", "fp16,int8", "--output", "x"], "x: is no folder", "mkdir -p x"),
     ):
