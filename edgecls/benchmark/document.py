@@ -1,4 +1,4 @@
-"""What `edgecls bench` writes: one JSON document of a machine, a model and what was measured; see ``bench-1.schema.json``.
+"""What `edgecls bench` writes: one JSON document of a machine, a model and its times; see ``bench-1.schema.json``.
 
 Every sample is kept. Quantiles, bounds and verdicts are computed from the samples whenever they are shown, so a better
 statistic can be had from an old file.
