@@ -97,7 +97,7 @@ class ColdStart:
         import_ms: of the runtime and the engine.
         load_ms: of the model.
         first_ms: the first picture, file to top-k.
-        total_ms: all of it, seen from outside.
+        total_ms: all of it.
         peak_rss_bytes: of the process.
     """
 
@@ -138,12 +138,16 @@ class Setup:
 class Measured:
     """The samples, in the order in which they were taken, none left out. A sample is a query: one run of a batch.
 
+    In ``offline``, where pictures are not answered one by one, a query is a fixed number of answers, and its latency is
+    the time in which they came: `Run.pictures` tells how many they are.
+
     Attributes:
         latency_ms: of each query, from file to top-k.
         stages_ms: of each query, by the names of `STAGES`; sums of a batch's pictures where those are handled one by
             one. Empty where stages overlap (``offline``).
-        rounds: how many samples each round of the measurement gave. Between rounds other setups had their turn, so
-            samples of one round share the mood of the machine and those of several rounds do not.
+        rounds: how many samples each round of the measurement gave. Each round is a process of its own, and between
+            rounds other setups had their turn: samples of one round share its place in memory and the mood of the
+            machine, and those of several rounds do not.
     """
 
     latency_ms: tuple[float, ...]
@@ -153,6 +157,8 @@ class Measured:
     def __post_init__(self) -> None:
         if sum(self.rounds) != len(self.latency_ms) or min(self.rounds, default=1) < 1:
             raise ValueError(f"rounds are {self.rounds} for {len(self.latency_ms)} samples")
+        if not all(0 <= sample < float("inf") for sample in self.latency_ms):
+            raise ValueError("a latency is negative, or no number")
         for name, samples in self.stages_ms.items():
             if name not in STAGES or len(samples) != len(self.latency_ms):
                 raise ValueError(f"stage {name!r} has {len(samples)} samples, the latency {len(self.latency_ms)}")
