@@ -225,3 +225,8 @@ class Document:
     runs: tuple[Run, ...]
     complete: bool
     failure: str | None = None
+
+    def __str__(self) -> str:
+        from edgecls.benchmark.summary import describe
+
+        return describe(self)

@@ -59,12 +59,14 @@ def sample_doubts(measured: Measured, warm_ups: Sequence[WarmUp], *, on_gpu: boo
     if variation >= allowed:
         what = "one run of the model" if "run" in measured.stages_ms else "one query"
         found.append(
-            f"the time of {what} varies by {variation:.0%} (stdev / mean); {whose} doubts from {allowed:.1%} on"
+            f"the time of {what} varies by {_percent(variation)} (stdev / mean); {whose} doubts from "
+            f"{_percent(allowed)} on"
         )
     medians = [median(same_work[start:end]) for start, end in _rounds(measured.rounds)]
     slowest, quickest = max(medians), min(medians)
     if slowest > quickest * (1 + _DRIFT):
-        found.append(f"the rounds' medians differ by {slowest / quickest - 1:.0%}: {quickest:.3g} to {slowest:.3g} ms")
+        apart = _percent(slowest / quickest - 1)
+        found.append(f"the rounds' medians go from {quickest:.3g} to {slowest:.3g} ms, {apart} apart")
     return tuple(found)
 
 
@@ -125,3 +127,7 @@ def _rounds(sizes: Sequence[int]) -> list[tuple[int, int]]:
 
 def _total(values: Sequence[float | None]) -> float:
     return sum(value for value in values if value is not None)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"

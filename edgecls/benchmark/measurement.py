@@ -63,34 +63,22 @@ class Measurement:
 
     Attributes:
         assumptions: what the model's file left to be assumed.
-        complete: everything that was asked for is measured.
-        failure: why a cold start could not be measured; None if none failed so far.
     """
 
     def __init__(self, orders: Sequence[Order], effort: Effort, *, command: Sequence[str] = COMMAND) -> None:
         self.assumptions: tuple[str, ...] = ()
-        self.complete = False
-        self.failure: str | None = None
+        self._complete = False
+        self._failure: str | None = None
         self._orders = orders
         self._effort = effort
         self._command = command
         self._recorders = [Recorder(order) for order in orders]
         self._cold_starts: list[ColdStart] = []
 
-    @property
-    def runs(self) -> tuple[Run, ...]:
-        """What was measured so far of the setups that had a turn."""
-        return tuple(recorder.to_run() for recorder in self._recorders if recorder.pictures or recorder.failure)
-
-    @property
-    def cold_starts(self) -> tuple[ColdStart, ...]:
-        """Those measured so far."""
-        return tuple(self._cold_starts)
-
     def run(self, progress: Callable[[str, float], object] = lambda *_: None) -> None:
         """Measure all setups, in turns. A setup that fails is over, and the others go on.
 
-        Ctrl-C, or whatever else is raised meanwhile, goes through; `runs` then has what there was.
+        Ctrl-C goes through, as all that is raised meanwhile; what there is by then is kept.
 
         Args:
             progress: called with what is going on, and with the share of the whole that is done.
@@ -117,7 +105,28 @@ class Measurement:
                 raise first_error
             self._start_cold(number, rounds, progress)
         failures = [recorder.failure for recorder in self._recorders]
-        self.complete = self.failure is None and not any(failures)
+        self._complete = self._failure is None and not any(failures)
+
+    def to_document(
+        self, model: Model, pictures: Pictures, options: dict[str, str], *, failure: str | None = None
+    ) -> Document:
+        """Return what there is.
+
+        Args:
+            model: that was measured.
+            pictures: likewise.
+            options: for the document.
+            failure: what ended the measurement; None if it went through.
+        """
+        return new_document(
+            model=model,
+            pictures=pictures,
+            options=options,
+            runs=tuple(recorder.to_run() for recorder in self._recorders if recorder.pictures or recorder.failure),
+            cold_starts=tuple(self._cold_starts),
+            complete=self._complete,
+            failure=failure or self._failure,
+        )
 
     def _turn(
         self, order: Order, recorder: Recorder, number: int, rounds: int, progress: Callable[[float], object]
@@ -154,7 +163,7 @@ class Measurement:
         order = next(
             (order for order, recorder in zip(self._orders, self._recorders, strict=True) if not recorder.failure), None
         )
-        if not due or order is None or self.failure is not None:
+        if not due or order is None or self._failure is not None:
             return
         progress("cold start", (number + 1) / rounds)
         try:
@@ -162,7 +171,7 @@ class Measurement:
                 start_cold(order)  # does not count: it brings the files into the system's cache
             self._cold_starts += [start_cold(order) for _ in due]
         except EdgeclsError as error:
-            self.failure = error.cause
+            self._failure = error.cause
 
     def _progress_of(
         self, order: Order, place: int, number: int, rounds: int, progress: Callable[[str, float], object]

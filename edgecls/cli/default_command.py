@@ -1,0 +1,43 @@
+"""A group that is a command itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+__all__ = ["DefaultCommand"]
+
+
+class DefaultCommand(click.Group):
+    """A command that has others beneath it: the first word chooses one of those, and anything else is for the command.
+
+    So ``bench MODEL`` measures and ``bench compare A B`` compares. A file that is called as one of the others is given
+    as ``./compare``.
+    """
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Let the first word choose."""
+        if args and args[0] in self.commands:
+            name = f"{info_name} {args[0]}"
+            return self.commands[args[0]].make_context(name, args[1:], parent=parent, **extra)
+        return super().make_context(info_name, args, parent=parent, **extra)
+
+    allow_extra_args = False
+    allow_interspersed_args = True
+
+    # A group would take the first word for the name of one of its commands.
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take all words for the command itself."""
+        return click.Command.parse_args(self, ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command itself."""
+        return click.Command.invoke(self, ctx)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Describe the command itself."""
+        return click.Command.collect_usage_pieces(self, ctx)
