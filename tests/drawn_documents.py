@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
 
 import numpy as np
 
@@ -102,7 +102,11 @@ def document(*runs: Run, file: str = "mobilenet_v2.onnx", precision: str | None 
         versions={"numpy": "2.4.0", "pillow": "13.0.0", "onnxruntime": "1.31.1"},
         machine=MACHINE,
         model=Model(
-            file=file, sha256=f"{abs(hash(file)):064x}"[:64], bytes=14_017_132, arch="mobilenet_v2", precision=precision
+            file=file,
+            sha256=hashlib.sha256(file.encode("utf-8", "surrogateescape")).hexdigest(),
+            bytes=14_017_132,
+            arch="mobilenet_v2",
+            precision=precision,
         ),
         pictures=Pictures(source="drawn", count=64, bytes=9_000_000, sha256="ab" * 32),
         options={"batch": "1,8", "quick": "true"},
@@ -110,7 +114,3 @@ def document(*runs: Run, file: str = "mobilenet_v2.onnx", precision: str | None 
         runs=runs,
         complete=not any(item.failure for item in runs),
     )
-
-
-def replaced(of: Document, **fields: object) -> Document:
-    return replace(of, **fields)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from edgecls.benchmark.shown import distinct, setup_parts, show, some_of
 from edgecls.drawing.distributions import Curve, histogram, percentile_curves, trace
 from edgecls.drawing.tables import Interval, intervals
 from edgecls_runtime.errors import OutputError
+from edgecls_runtime.output import check_new_folder, whole_files
 
 if TYPE_CHECKING:
     import os
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from edgecls.benchmark.shown import Shown
     from edgecls.drawing.figure import Figure
 
-__all__ = ["MOST_RUNS", "comparison_figures", "run_figures", "write_pngs"]
+__all__ = ["MOST_RUNS", "check_folder", "comparison_figures", "run_figures", "write_pngs"]
 
 MOST_RUNS = 24
 """So many runs at most are drawn by themselves: a report is read by people."""
@@ -85,6 +86,19 @@ def comparison_figures(comparison: Comparison, shown: Sequence[Shown]) -> list[F
     return figures
 
 
+def check_folder(folder: str | os.PathLike[str], *, force: bool) -> None:
+    """Refuse what `write_pngs` would refuse, before an hour of measuring.
+
+    Raises:
+        OutputError: the folder cannot be made, or holds pictures already (without ``force``).
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        check_new_folder(folder, force=force)
+    elif not force and any(folder.glob("*.png")):
+        raise OutputError(f"{folder}: holds pictures already", "Choose another folder, or overwrite them with --force.")
+
+
 def write_pngs(
     documents: Sequence[Document],
     folder: str | os.PathLike[str],
@@ -103,15 +117,15 @@ def write_pngs(
         force: overwrite files.
 
     Returns:
-        The files.
+        The files; all of them appear, or none.
 
     Raises:
-        OutputError: a file exists (without ``force``), or cannot be written.
+        OutputError: the folder holds pictures already (without ``force``), or cannot be written to.
     """
     from edgecls.drawing.png import write_png
-    from edgecls_runtime.output import check_writable
 
     folder = Path(folder)
+    check_folder(folder, force=force)
     shown = show(documents)
     figures = comparison_figures(comparison, shown) if comparison is not None else []
     figures += overview_figures(shown, documents, accuracies)
@@ -119,13 +133,14 @@ def write_pngs(
         # A file stands alone, so it must say itself of which run it is.
         alone = run_figures(item, str(number))
         figures += [replace(figure, caption=f"{item.label}: {figure.caption}") for figure in alone]
+    if not figures:
+        return []
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made: {error.strerror or error}", "Choose another folder.") from error
     paths = [folder / f"{figure.name}.png" for figure in figures]
-    for path in paths:
-        check_writable(path, force=force)
-    for figure, path in zip(figures, paths, strict=True):
-        write_png(figure, path, force=force)
+    with whole_files(paths, force=force) as temporaries:
+        for figure, temporary in zip(figures, temporaries, strict=True):
+            write_png(figure, temporary)
     return paths

@@ -132,11 +132,11 @@ def _warnings(documents: Sequence[Document], names: Sequence[str], shown: Sequen
 def _key_figures(shown: Sequence[Shown]) -> str:
     """Show the first run's numbers, and the cold start's, large."""
     item = next((item for item in shown if item.samples), None)
-    if item is None:
+    if item is None or item.summary is None:
         return ""
     found = [(f"{mark.name} latency", f"{number(mark.value)} ms") for mark in item.marks if mark.name in ("p50", "p99")]
     if not found:
-        found = [("mean latency", f"{number(statistics.fmean(item.samples))} ms")]
+        found = [("mean latency", f"{number(item.summary.mean)} ms")]
     found += [("pictures a second", number(item.run.images_per_second))]
     starts = [start.total_ms for start in item.document.cold_starts]
     if starts:
@@ -157,10 +157,10 @@ def _latencies(shown: Sequence[Shown]) -> str:
         queries = (f"{len(item.samples):,}", f"{len(run.measured.rounds)} rounds")
         ends: list[Text] = [number(run.images_per_second), queries, f"{number(run.peak_rss_bytes / 1e6)} MB"]
         about = f"{run.setup.engine}; {run.warmup_queries:,} to warm up{', not settled' if not run.steady else ''}"
-        if not item.samples:
+        summary = item.summary
+        if summary is None:
             rows.append([(item.label, about), *["-"] * (len(SHARES) + 4), *ends])
             continue
-        summary = summarize(item.samples)
         marks = {mark.name: (number(mark.value), f"≤ {number(mark.at_most)}") for mark in item.marks}
         rows.append(
             [

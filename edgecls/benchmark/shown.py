@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from edgecls.benchmark.quantiles import SHARES, summarize
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from edgecls.benchmark.document import Document, Run, Setup
+    from edgecls.benchmark.quantiles import Summary
 
 __all__ = ["Shown", "distinct", "document_labels", "setup_parts", "show", "some_of"]
 
@@ -38,13 +40,15 @@ class Shown:
         """Milliseconds of each query."""
         return self.run.measured.latency_ms
 
+    @cached_property
+    def summary(self) -> Summary | None:
+        """The samples in a few numbers; None without samples."""
+        return summarize(self.samples) if self.samples else None
+
     @property
     def marks(self) -> tuple[Mark, ...]:
-        """The percentiles that the samples support; none without samples."""
-        if not self.samples:
-            return ()
-        summary = summarize(self.samples)
-        found = [(name, getattr(summary, name)) for name in SHARES]
+        """The percentiles that the samples support."""
+        found = [(name, getattr(self.summary, name, None)) for name in SHARES]
         return tuple(Mark(name, of.share, of.value, of.at_most) for name, of in found if of is not None)
 
 

@@ -67,7 +67,7 @@ def histogram(name: str, title: str, values: ArrayLike, marks: Sequence[Mark], *
     top = _TOP + 14 * len(marks)
     bottom = top + _HEIGHT
     x = scale_for(sample.tolist(), 0, 1, may_be_log=True)
-    places = np.array([x(value) for value in sample.tolist()])
+    places = np.log(sample / x.low) / np.log(x.high / x.low) if x.is_log else (sample - x.low) / (x.high - x.low)
     # Freedman and Diaconis' bins, on the axis as it is; https://doi.org/10.1007/BF01025868
     quarter, three_quarters = np.quantile(places, (0.25, 0.75))
     width = 2 * (three_quarters - quarter) / np.cbrt(len(places))
