@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Text", "card", "facts", "figures", "folded", "page", "section", "table"]
 
+_OPEN_POINTS = 3
+
 Text: TypeAlias = str | tuple[str, str]
 """What stands in a cell: a text, or one with a smaller one below it."""
 
@@ -63,13 +65,15 @@ td small, th small { display: block; color: var(--muted); font-weight: 400; font
 details { margin: 12px 0; } details > .figures, details > .table { margin: 0 14px 14px; }
 summary { cursor: pointer; padding: 12px 16px; font-weight: 600; overflow-wrap: anywhere; }
 details figure { border: 0; padding: 0; }
+.card details { border: 0; margin: 6px 0 0; } .card summary { padding: 0; }
 .columns { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 360px), 1fr)); gap: 16px; }
 .facts { padding: 14px 18px; }
 dl { display: grid; grid-template-columns: minmax(7em, auto) 1fr; gap: 4px 16px; margin: 8px 0 0;
   font-size: 0.9375rem; }
 dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; }
 pre { background: var(--paper); border: 1px solid var(--edge); border-radius: 10px; padding: 14px 18px; margin: 8px 0;
-  overflow-x: auto; font: 0.9375rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+  white-space: pre-wrap; overflow-wrap: anywhere;
+  font: 0.9375rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 @media (max-width: 600px) { main { padding: 18px 12px 36px; } h1 { font-size: 1.5rem; } h2 { margin-top: 30px; }
   figure { padding: 12px 8px 8px; } figcaption { padding: 0 4px; } th, td { padding: 8px 10px; }
   .cards { grid-template-columns: 1fr 1fr; } .cards b { font-size: 1.35rem; }
@@ -103,11 +107,16 @@ def card(kind: str, title: str, lines: Sequence[str], points: Sequence[str] = ()
         kind: ``good``, ``bad`` or ``unsure``.
         title: in a word or two.
         lines: a paragraph each.
-        points: a list below them.
+        points: a list below them, folded beyond its first ones: figures must not drown in it.
     """
     inside = f"<h2>{escape(title)}</h2>" + "".join(f"<p>{escape(line)}</p>" for line in lines)
-    listed = "".join(f"<li>{escape(point)}</li>" for point in points)
-    return f'<div class="card {kind}">{inside}{f"<ul>{listed}</ul>" if listed else ""}</div>'
+    items = [f"<li>{escape(point)}</li>" for point in points]
+    most = len(items) if len(items) <= _OPEN_POINTS + 1 else _OPEN_POINTS
+    if items:
+        inside += f"<ul>{''.join(items[:most])}</ul>"
+    if items[most:]:
+        inside += f"<details><summary>{len(items) - most} more</summary><ul>{''.join(items[most:])}</ul></details>"
+    return f'<div class="card {kind}">{inside}</div>'
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Text]], *, words: Sequence[str] = ()) -> str:

@@ -69,7 +69,7 @@ def _stages(shown: Sequence[Shown]) -> Figure | None:
             continue
         parts = {name: statistics.fmean(stages[name]) / pictures for name in STAGES if name in stages}
         rest = statistics.fmean(item.samples) / pictures - sum(parts.values())
-        rows.append((item.label, parts | ({"between": rest} if rest > 0 else {})))
+        rows.append((item.label, _with_rest(parts, "between", rest)))
     if not rows:
         return None
     return stacked_bars(
@@ -105,7 +105,12 @@ def _cold_parts(start: ColdStart) -> dict[str, float]:
         "first picture": start.first_ms,
     }
     rest = start.total_ms - sum(parts.values())
-    return parts | ({"end": rest} if rest > 0 else {})
+    return _with_rest(parts, "end", rest)
+
+
+def _with_rest(parts: dict[str, float], name: str, rest: float) -> dict[str, float]:
+    """Add what no part accounts for, if it is large enough to be seen."""
+    return parts | {name: rest} if rest > 0.005 * sum(parts.values()) else parts
 
 
 def _scaling(shown: Sequence[Shown], by: Literal["batch", "threads"]) -> Figure | None:

@@ -123,11 +123,11 @@ def scale_for(
     return Scale(max(0.0, low - free) if low >= 0 else low - free, high + free, start, end)
 
 
-def number(value: float) -> str:
-    """Write a value with three digits that count, without an exponent."""
+def number(value: float, digits: int = 3) -> str:
+    """Write a value with so many digits that count, or more before the point, without an exponent."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    decimals = 2 - math.floor(math.log10(abs(float(f"{value:.3g}"))))
+    decimals = digits - 1 - math.floor(math.log10(abs(float(f"{value:.{digits}g}"))))
     return f"{value:,.{max(0, decimals)}f}"
 
 
