@@ -17,6 +17,9 @@ def main(details: dict[str, Any]) -> None:
 
     Args:
         details: ``model`` and ``picture``, paths, and what `Classifier.load` takes.
+
+    Raises:
+        EdgeclsError: it could not.
     """
     from edgecls_runtime.backends import onnxruntime, openvino
     from edgecls_runtime.backends.settings import SessionSettings
@@ -38,4 +41,9 @@ def main(details: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    from edgecls_runtime.errors import EdgeclsError
+
+    try:
+        main(json.loads(sys.argv[1]))
+    except EdgeclsError as error:
+        sys.exit(error.cause)

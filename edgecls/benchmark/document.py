@@ -207,7 +207,8 @@ class Document:
         machine: where.
         model: what.
         pictures: on what.
-        options: as given: ``duration_s``, ``iterations``, ``quick`` and the like, as text.
+        options: of the command line, those that were given, by their names without dashes: ``batch``: ``1,8``. A flag
+            is ``true``; where to write the results is left out.
         cold_starts: one for each process that was started for it; none if that was not asked for.
         runs: one for each setup.
         complete: whether everything that was asked for was measured.

@@ -184,6 +184,7 @@ class Worker:
                 if tick is not None:
                     tick()
         if not line:
+            self._lines.put("")  # for whoever asks again
             raise self._ended()
         answer = json.loads(line)
         if "error" in answer:
