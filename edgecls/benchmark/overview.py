@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgecls.benchmark.document import STAGES
 from edgecls.benchmark.shown import distinct, document_labels, setup_parts, some_of
+from edgecls.drawing.axes import number
 from edgecls.drawing.distributions import Curve, percentile_curves
 from edgecls.drawing.relations import Spot, growth, scatter
 from edgecls.drawing.tables import Cell, heat_map, stacked_bars
@@ -172,7 +173,7 @@ def _precisions(shown: Sequence[Shown]) -> Figure | None:
             continue
         first = found.get((rows[0], provider))
         remark = f"{first[0] / median:.2f} x" if first is not None and len(rows) > 1 else ""
-        cells[rows.index(of), columns.index(provider)] = Cell(median, remark)
+        cells[rows.index(of), columns.index(provider)] = Cell(median, f"{number(median)} {_UNIT}", remark)
     labels = _model_labels([documents[of] for of in rows], rows)
     return heat_map(
         "precisions",
@@ -180,7 +181,6 @@ def _precisions(shown: Sequence[Shown]) -> Figure | None:
         labels,
         columns,
         cells,
-        unit=_UNIT,
         caption="x: times as quick as the first row" if len(rows) > 1 else "by provider",
     )
 

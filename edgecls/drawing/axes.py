@@ -184,6 +184,6 @@ def legend(entries: Sequence[tuple[str, str]], top: float) -> tuple[list[Shape],
 
 
 def _round_step(least: float) -> float:
-    """Return the smallest of 1, 2, 5, 10, ... that is no smaller."""
+    """Return the smallest of 1, 2, 5, 10, ... that is not much smaller."""
     ten = 10.0 ** math.floor(math.log10(least))
-    return next((digit * ten for digit in (1, 2, 5) if digit * ten >= least * (1 - 1e-9)), 10 * ten)
+    return next((digit * ten for digit in (1, 2, 5) if digit * ten >= 0.9 * least), 10 * ten)

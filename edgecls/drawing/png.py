@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from edgecls.drawing.figure import LIGHT, WIDTH, Box, Dot, Label, Line, Polygon, Strokes, text_width
 from edgecls_runtime.output import whole_file
@@ -30,7 +30,7 @@ _ANCHORS = {"start": "ls", "middle": "ms", "end": "rs"}
 
 
 def write_png(figure: Figure, path: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Write the figure on white, its title and caption above it, 816 pixels wide.
+    """Write the figure on white, its title and caption above it, 816 pixels wide, its description in the metadata.
 
     The font is the one that Pillow brings, so that the same figure is the same file on every machine with the same
     Pillow; letters that it lacks become boxes.
@@ -62,7 +62,8 @@ def write_png(figure: Figure, path: str | os.PathLike[str], *, force: bool = Fal
                 pen.text(place, shape.text, LIGHT[shape.colour], font, _ANCHORS[shape.anchor])
     with whole_file(path, force=force) as temporary:
         # Few colours make a small file, and a chart has few.
-        image.quantize(_COLOURS, dither=Image.Dither.NONE).save(temporary, "PNG", optimize=True)
+        small = image.quantize(_COLOURS, dither=Image.Dither.NONE)
+        small.save(temporary, "PNG", optimize=True, pnginfo=_said(figure))
 
 
 def _draw(pen: ImageDraw.ImageDraw, shape: Shape, top: float) -> None:
@@ -95,6 +96,14 @@ def _draw(pen: ImageDraw.ImageDraw, shape: Shape, top: float) -> None:
                 )
         case Label():
             pass  # later, on the reduced image
+
+
+def _said(figure: Figure) -> PngImagePlugin.PngInfo:
+    """Return title and description as the file's metadata, by PNG's own keywords."""
+    info = PngImagePlugin.PngInfo()
+    for keyword, text in (("Title", figure.title), ("Description", figure.description)):
+        info.add_itxt(keyword, text.encode("utf-8", "replace").decode("utf-8"))
+    return info
 
 
 def _dashes(points: tuple[Point, ...]) -> Iterator[tuple[Point, Point]]:

@@ -132,6 +132,8 @@ def _free_label(
         start, base = min(max(left, x + 9), WIDTH - width), y + 4
         box = (start, base - height, start + width, base + 3)
     taken.append(box)
+    if start + width <= x:
+        return Label(start + width, base, text, "ink", _LABEL, "end")
     return Label(start, base, text, "ink", _LABEL)
 
 

@@ -22,9 +22,10 @@ _VERDICTS = {"pass": "good", "regression": "bad", "inconclusive": "unsure"}
 
 @dataclass(frozen=True)
 class Cell:
-    """A value of a heat map, and a second line for it."""
+    """What a heat map says at one place: a positive value that chooses the colour, and two lines of text."""
 
     value: float
+    text: str
     remark: str = ""
 
 
@@ -98,7 +99,6 @@ def heat_map(
     columns: Sequence[str],
     cells: Mapping[tuple[int, int], Cell],
     *,
-    unit: str,
     caption: str,
 ) -> Figure:
     """Draw a table whose small values are pale and whose large ones are deep; equal steps of colour are equal ratios.
@@ -108,19 +108,23 @@ def heat_map(
         title: what is shown.
         rows: their labels.
         columns: likewise.
-        cells: positive values by row and column; what is missing stays empty.
-        unit: of the values.
-        caption: what the remarks are.
+        cells: by row and column; what is missing stays empty.
+        caption: what the texts are.
     """
     left = min(150.0, 12 + max(text_width(label, _SIZE) for label in rows))
     width = (WIDTH - left) / len(columns)
     low, high = (math.log(pick(cell.value for cell in cells.values())) for pick in (min, max))
     shapes: list[Shape] = []
-    for column, label in enumerate(columns):
-        middle = left + (column + 0.5) * width
-        shapes.append(Label(middle, 13, cut(label, width - 4, _SIZE), "muted", _SIZE, "middle"))
+    said = []
+    # What is too wide for its column is parted at its comma.
+    heads = [[name] if text_width(name, _SIZE) <= width - 4 else name.split(", ", 1) for name in columns]
+    header = 7 + 15.0 * max(map(len, heads))
+    for column, head in enumerate(heads):
+        for line, part in enumerate(reversed(head)):
+            place = (left + (column + 0.5) * width, header - 9 - 15 * line)
+            shapes.append(Label(*place, cut(part, width - 2, _SIZE), "muted", _SIZE, "middle"))
     for row, label in enumerate(rows):
-        top = 22 + row * 44.0
+        top = header + row * 44.0
         shapes.append(Label(left - 8, top + 26, cut(label, left - 10, _SIZE), "ink", _SIZE, "end"))
         for column, of in enumerate(columns):
             start, middle = left + column * width, left + (column + 0.5) * width
@@ -132,24 +136,19 @@ def heat_map(
             depth = (math.log(cell.value) - low) / (high - low) if high > low else 0.0
             colour = RAMP[min(len(RAMP) - 1, int(depth * len(RAMP)))]
             ink = "on_deep" if RAMP.index(colour) > 3 else "on_pale"
-            text = f"{number(cell.value)} {unit}"
-            note = f"{label}, {of}: {text}{f', {cell.remark}' if cell.remark else ''}"
+            note = f"{label}, {of}: {cell.text}{cell.remark and f', {cell.remark}'}"
             shapes.append(Box(start + 1, top + 1, width - 2, 42, colour, note))
-            size = min(13.0, 13.0 * (width - 6) / text_width(text, 13.0))
-            shapes.append(Label(middle, top + (20 if cell.remark else 26), text, ink, size, "middle"))
-            if cell.remark:
-                size = min(11.0, 11.0 * (width - 6) / text_width(cell.remark, 11.0))
-                shapes.append(Label(middle, top + 36, cell.remark, ink, size, "middle"))
-    said = [
-        f"{rows[row]}, {columns[column]}: {number(cell.value)} {unit}{f', {cell.remark}' if cell.remark else ''}."
-        for (row, column), cell in sorted(cells.items())
-    ]
+            said.append(f"{note}.")
+            lines = ((20, 13.0, cell.text), (36, 11.0, cell.remark)) if cell.remark else ((26, 13.0, cell.text),)
+            for below, largest, text in lines:
+                size = min(largest, largest * (width - 6) / text_width(text, largest))
+                shapes.append(Label(middle, top + below, text, ink, size, "middle"))
     return Figure(
         name=name,
         title=title,
         caption=caption,
         description=" ".join(said),
-        height=24 + len(rows) * 44.0,
+        height=header + 2 + len(rows) * 44.0,
         shapes=tuple(shapes),
     )
 

@@ -99,7 +99,12 @@ def test_any_sample_can_be_drawn(sample: list[float]) -> None:
             caption="",
         ),
         heat_map(
-            "m", "t", ["r"], ["c", "d"], {(0, 0): Cell(sample[0], "x"), (0, 1): Cell(sample[-1])}, unit="ms", caption=""
+            "m",
+            "t",
+            ["r"],
+            ["c", "d"],
+            {(0, 0): Cell(sample[0], "1 ms", "x"), (0, 1): Cell(sample[-1], "2 ms")},
+            caption="",
         ),
     ):
         assert_fits(figure)
@@ -258,11 +263,12 @@ def test_accuracy_is_drawn_where_it_is_known() -> None:
 def test_labels_of_a_scatter_do_not_cover_one_another() -> None:
     spots = [Spot(f"model number {index}", 5 + index % 3 / 50, 80 + index % 2 / 10) for index in range(6)]
     figure = scatter("s", "t", spots, x_unit="ms", y_unit="%", caption="")
-    boxes = [
-        (shape.x, shape.y - shape.size, shape.x + text_width(shape.text, shape.size), shape.y)
-        for shape in figure.shapes
-        if isinstance(shape, Label) and shape.text.startswith("model")
-    ]
+    boxes = []
+    for shape in figure.shapes:
+        if isinstance(shape, Label) and shape.text.startswith("model"):
+            width = text_width(shape.text, shape.size)
+            left = shape.x - (width if shape.anchor == "end" else 0)
+            boxes.append((left, shape.y - shape.size, left + width, shape.y))
     assert len(boxes) == 6
     for index, one in enumerate(boxes):
         for other in boxes[:index]:

@@ -57,6 +57,14 @@ def test_the_same_figure_is_the_same_file(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+def test_the_file_says_what_is_seen(tmp_path: Path) -> None:
+    said = Figure(name="it", title="a title", caption="", description="≤ 7 ms \udce9", height=60, shapes=())
+    write_png(said, tmp_path / "it.png")
+    with Image.open(tmp_path / "it.png") as image:
+        assert image.info["Title"] == "a title"
+        assert image.info["Description"] == "≤ 7 ms ?"
+
+
 def test_a_long_caption_is_wrapped_above_the_shapes(tmp_path: Path) -> None:
     write_png(figure(), tmp_path / "short.png")
     write_png(figure(caption="words " * 40), tmp_path / "long.png")
