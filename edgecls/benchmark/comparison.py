@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from edgecls.benchmark.intervals import Interval
 
-__all__ = ["CONFIDENCE", "EXIT_STATUS", "Comparison", "Row", "Side", "Verdict", "compare"]
+__all__ = ["CONFIDENCE", "EXIT_STATUS", "Comparison", "Row", "Side", "Verdict", "compare", "setup_key"]
 
 Verdict: TypeAlias = Literal["pass", "inconclusive", "regression"]
 
@@ -143,9 +143,9 @@ class Comparison:
     def __str__(self) -> str:
         setups = [str(row.setup) for row in self.rows]
         width = max(map(len, ["setup", *setups]))
+        names = f"{self.contender.name} against {self.baseline.name}"
         lines = [
-            f"{self.verdict}: {self.contender.name} against {self.baseline.name}; "
-            f"up to {100 * self.max_regression:g} % slower is allowed",
+            f"{self.verdict}: {names}; up to {100 * self.max_regression:g} % slower is allowed",
             f"  {'setup':{width}}   baseline  contender   ratio  {100 * self.confidence:g} % interval",
         ]
         for setup, row in zip(setups, self.rows, strict=True):
@@ -268,7 +268,7 @@ def _pairs(baseline: Document, contender: Document, sides: Sequence[Side]) -> li
     """Return the runs of each setup, in the contender's order."""
     keyed = []
     for side, document in zip(sides, (baseline, contender), strict=True):
-        keys = [_key(run.setup) for run in document.runs]
+        keys = [setup_key(run.setup) for run in document.runs]
         for key, count in Counter(keys).items():
             if count > 1:
                 raise BenchmarkError(
@@ -287,8 +287,8 @@ def _pairs(baseline: Document, contender: Document, sides: Sequence[Side]) -> li
     return [(were[key], run) for key, run in are.items()]
 
 
-def _key(setup: Setup) -> tuple[object, ...]:
-    """Return what two runs must share: all but the engine's version, which may be what is compared."""
+def setup_key(setup: Setup) -> tuple[object, ...]:
+    """Return what two runs of one setup share: all but the engine's version, which may be what is compared."""
     name, _, rest = setup.engine.partition(" ")
     return setup.scenario, setup.batch_size, setup.threads, setup.provider, name, rest.partition(" ")[2]
 
@@ -313,9 +313,9 @@ def _row(was: Run, now: Run, max_regression: float, error: float, *, in_turn: bo
         contender_queries=len(samples[1]),
         baseline_ms=median(samples[0]) if samples[0] else None,
         contender_ms=median(samples[1]) if samples[1] else None,
-        ratio=interval and interval.ratio,
-        low=interval and interval.low,
-        high=interval and interval.high,
+        ratio=None if interval is None else interval.ratio,
+        low=None if interval is None else interval.low,
+        high=None if interval is None else interval.high,
         verdict=verdict,
         remark="; ".join([*failures, remark] if interval or not failures else failures),
     )
@@ -333,20 +333,23 @@ def _verdict(interval: Interval | None, was: Run, now: Run, max_regression: floa
         count = min(len(was.measured.rounds), len(now.measured.rounds))
         return "inconclusive", f"{count} rounds are too few for an interval, which takes {FEWEST_ROUNDS}"
     low, high, allowed = interval.low, interval.high, 1 + max_regression
-    between = f"{_percent(low)} to {_percent(high)}"
     if low > allowed:
-        return "regression", f"slower by {between}"
+        return "regression", _change(low, high)
     if high > allowed:
-        return "inconclusive", f"{between} slower: neither within {100 * max_regression:g} % nor beyond for certain"
-    if high < 1:
-        return "pass", f"faster by {_percent(2 - high)} to {_percent(2 - low)}"
+        return "inconclusive", f"{_change(low, high)}: more or less than {100 * max_regression:g} %, nobody can tell"
+    if low <= 1 <= high:
+        return "pass", f"no difference seen; {_change(low, high)}"
+    return "pass", f"{_change(low, high)}, which is allowed" if low > 1 else _change(low, high)
+
+
+def _change(low: float, high: float) -> str:
+    """Say in words between what a ratio lies."""
+    less, more = (f"{abs(100 * (ratio - 1)):.1f} %" for ratio in (low, high))
     if low > 1:
-        return "pass", f"slower by {between}, which is allowed"
-    return "pass", f"no difference seen, at most {_percent(high)} slower"
-
-
-def _percent(ratio: float) -> str:
-    return f"{100 * (ratio - 1):.1f} %"
+        return f"slower by {less} to {more}"
+    if high < 1:
+        return f"faster by {more} to {less}"
+    return f"between {less} faster and {more} slower"
 
 
 def _ms(value: float | None) -> str:

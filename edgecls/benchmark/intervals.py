@@ -151,7 +151,7 @@ def _block_length(values: NDArray[np.float64]) -> float:
     power = float(rest @ rest)
     correlation = float(rest[1:] @ rest[:-1]) / power if power else 0.0
     correlation = min(max(correlation, 0.0), _MOST_CORRELATED)
-    return max(1.0, (4 * correlation**2 * len(values) / (1 - correlation**2) ** 2) ** (1 / 3))
+    return max(1.0, math.cbrt(4 * correlation**2 * len(values) / (1 - correlation**2) ** 2))
 
 
 def _drawn_counts(count: int, length: float) -> NDArray[np.int64]:
@@ -175,8 +175,8 @@ def _medians(rounds: Sequence[NDArray[np.float64]], counts: NDArray[np.int64]) -
     values, owners = values[order], owners[order]
     # The median of several rounds together lies between their own: what lies outside needs only to be counted.
     own = [np.median(samples) for samples in rounds]
-    first, last = np.searchsorted(values, min(own), "left"), np.searchsorted(values, max(own), "right")
-    first, last = max(0, int(first) - 1), int(last)
+    first = max(0, int(np.searchsorted(values, min(own), "left")) - 1)
+    last = int(np.searchsorted(values, max(own), "right"))
     below = np.array([np.count_nonzero(owners[:first] == number) for number in range(len(rounds))])
     values, owners = values[first:last], owners[first:last]
     halves = counts @ np.array([len(samples) for samples in rounds]) / 2
