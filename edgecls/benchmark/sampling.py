@@ -45,7 +45,7 @@ class Samples:
         latency_ms: of each query.
         stages_ms: by stage, likewise.
         seconds: wall time of them all.
-        cpu_seconds: that this process computed meanwhile, in all its threads.
+        cpu_seconds: that this process computed from the call on, in all its threads.
         pictures: answered.
         peak_rss_bytes: of the process so far.
         failure: what ended the turn early; None if nothing did.
@@ -129,13 +129,11 @@ def take_samples(
     end_ns = float("inf") if duration_s is None else duration_s * 1e9
     times: list[tuple[int, ...]] = []
     failure = None
-    gc.collect()
-    gc.freeze()
     gc.disable()
     cpu_began, began = time.process_time(), clock()
     try:
         queries.begin()
-        cpu_began, began = time.process_time(), clock()
+        began = clock()
         while len(times) != iterations and not should_stop():
             times.append(queries.answer())
             if clock() - began >= end_ns:
@@ -145,7 +143,6 @@ def take_samples(
     finally:
         elapsed, cpu = clock() - began, time.process_time() - cpu_began
         gc.enable()
-        gc.unfreeze()
     return Samples(
         latency_ms=tuple(sum(parts) / 1e6 for parts in times),
         stages_ms={stage: tuple(parts[index] / 1e6 for parts in times) for index, stage in enumerate(queries.stages)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import json
 import logging
 import os
@@ -43,7 +44,10 @@ class _Process:
         if order == "load":
             return self._load(from_document(Order, details["what"], "order"))
         if order == "warm_up":
-            return warm_up(self._queries, **details, should_stop=lambda: self.stopped)
+            found = warm_up(self._queries, **details, should_stop=lambda: self.stopped)
+            gc.collect()
+            gc.freeze()  # what is there by now stays: no collection between two measurements looks at it again
+            return found
         return take_samples(self._queries, **details, should_stop=lambda: self.stopped)
 
     def _load(self, order: Order) -> Loaded:
