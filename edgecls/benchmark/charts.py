@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecls.benchmark.comparison import setup_key
 from edgecls.benchmark.overview import overview_figures
-from edgecls.benchmark.shown import distinct, setup_parts, show, some_of
+from edgecls.benchmark.shown import compared_names, distinct, document_labels, setup_parts, show, some_of
 from edgecls.drawing.distributions import Curve, histogram, percentile_curves, trace
 from edgecls.drawing.tables import Interval, intervals
 from edgecls_runtime.errors import OutputError
@@ -64,9 +65,11 @@ def comparison_figures(comparison: Comparison, shown: Sequence[Shown]) -> list[F
     rows = [
         Interval(label, row.ratio, row.low, row.high, row.verdict)
         for label, row in zip(labels, comparison.rows, strict=True)
+        if row.ratio is not None and row.low is not None and row.high is not None
     ]
     if not rows:
         return []
+    statistic = "median of ratios" if comparison.in_turn else "ratio of medians"
     shown_rows = some_of(len(rows), _MOST_INTERVALS, "setups")
     figures = [
         intervals(
@@ -74,11 +77,11 @@ def comparison_figures(comparison: Comparison, shown: Sequence[Shown]) -> list[F
             "Contender against baseline",
             rows[:_MOST_INTERVALS],
             allowed=1 + comparison.max_regression,
-            caption=f"ratio of medians, {comparison.confidence:.0%} interval{shown_rows}",
+            caption=f"{statistic}, with its {100 * comparison.confidence:g} % interval{shown_rows}",
         )
     ]
     for number, (label, row) in enumerate(zip(labels, comparison.rows, strict=True), start=1):
-        pair = [item for item in shown if item.run.setup == row.setup and item.samples]
+        pair = [item for item in shown if setup_key(item.run.setup) == setup_key(row.setup) and item.samples]
         if len(pair) == 2 and number <= _MOST_PAIRS:
             curves = [Curve(item.of, item.samples, item.marks) for item in pair]
             title = f"Both distributions{f': {label}' if label else ''}"
@@ -126,9 +129,10 @@ def write_pngs(
 
     folder = Path(folder)
     check_folder(folder, force=force)
-    shown = show(documents)
+    names = compared_names(comparison) or document_labels(documents)
+    shown = show(documents, names)
     figures = comparison_figures(comparison, shown) if comparison is not None else []
-    figures += overview_figures(shown, documents, accuracies)
+    figures += overview_figures(shown, documents, names, accuracies)
     for number, item in enumerate(shown[:MOST_RUNS], start=1):
         # A file stands alone, so it must say itself of which run it is.
         alone = run_figures(item, str(number))

@@ -46,6 +46,7 @@ p { margin: 4px 0; overflow-wrap: anywhere; }
 .card h2 { margin: 0 0 4px; font-size: 1.5rem; } .card.good h2 { color: var(--good); }
 .card.bad h2 { color: var(--bad); } .card.unsure h2 { color: var(--unsure); }
 ul { margin: 6px 0 0; padding-left: 1.2em; } li { margin: 4px 0; overflow-wrap: anywhere; }
+.small + .figures { margin-top: 16px; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 360px), 1fr)); gap: 16px; }
 figure { margin: 0; padding: 14px 14px 10px; min-width: 0; }
 figcaption { margin-bottom: 8px; line-height: 1.35; overflow-wrap: anywhere; }

@@ -18,7 +18,7 @@ from edgecls.benchmark.html_tables import (
     when,
 )
 from edgecls.benchmark.overview import overview_figures
-from edgecls.benchmark.shown import document_labels, show
+from edgecls.benchmark.shown import compared_names, document_labels, show
 from edgecls.drawing.axes import number
 from edgecls.drawing.svg import escape
 from edgecls_runtime.output import whole_file
@@ -67,13 +67,15 @@ def to_html(
         comparison: of the second document with the first.
         accuracies: acc@1 in percent by the name of the model's file (`edgecls.benchmark.accuracy`).
     """
-    names = document_labels(documents)
-    shown = show(documents)
+    names = compared_names(comparison) or document_labels(documents)
+    shown = show(documents, names)
     title = names[0] if len(documents) == 1 else f"{len(documents)} benchmarks"
+    if comparison is not None:
+        title = f"{names[1]} against {names[0]}"
     body = [
         _header(documents, title),
         *([_verdict(comparison)] if comparison is not None else []),
-        *_warnings(documents, names, shown),
+        *_warnings(documents, names, shown, comparison),
         _key_figures(shown) if len(documents) == 1 else "",
     ]
     if comparison is not None:
@@ -82,7 +84,7 @@ def to_html(
         )
     body += [
         section("Latency", latency_table(shown), footnote(shown)),
-        section("Charts", figures(overview_figures(shown, documents, accuracies))),
+        section("Charts", figures(overview_figures(shown, documents, names, accuracies))),
         section("Run by run", *_runs(shown)),
         section("Measured on", about(documents, names)),
         section("How to measure it again", *commands(documents)),
@@ -107,35 +109,42 @@ def _header(documents: Sequence[Document], title: str) -> str:
 
 
 def _verdict(comparison: Comparison) -> str:
-    rows = [f"{row.verdict}: {row.remark}" for row in comparison.rows]
     sides = f"{comparison.contender.name} against {comparison.baseline.name}"
-    allowed = f"allowed: {100 * comparison.max_regression:+.3g} %, exit status {comparison.exit_status}"
-    points = [*comparison.warnings, *rows]
-    return card(_VERDICTS[comparison.verdict], comparison.verdict, [f"{sides}; {allowed}"], points)
+    allowed = f"up to {100 * comparison.max_regression:g} % slower is allowed; exit status {comparison.exit_status}"
+    remarks = [f"{row.setup}: {row.remark}" for row in comparison.rows]
+    lines = [f"{sides}: {allowed}", *([comparison.advice] if comparison.advice else [])]
+    return card(_VERDICTS[comparison.verdict], comparison.verdict, lines, remarks)
 
 
-def _warnings(documents: Sequence[Document], names: Sequence[str], shown: Sequence[Shown]) -> list[str]:
+def _warnings(
+    documents: Sequence[Document], names: Sequence[str], shown: Sequence[Shown], comparison: Comparison | None
+) -> list[str]:
     """Say what failed and what is in doubt, by name where there is more than one."""
     cards = []
     failures = []
     for document, name in zip(documents, names, strict=True):
         if document.failure is not None:
             failures.append(f"{name}: {document.failure}" if len(documents) > 1 else document.failure)
-        elif not document.complete:
+        elif not document.complete and not any(run.failure for run in document.runs):
             failures.append(f"{name}: not all that was asked for was measured.")
     failures += [f"{item.label}: {item.run.failure}" for item in shown if item.run.failure is not None]
     if failures:
         cards.append(card("bad", "Not complete", [], failures))
-    doubts: dict[str, list[str]] = {}
+    # A comparison's warnings hold the doubts of both documents.
+    doubts = _doubts(shown) if comparison is None else comparison.warnings
+    if doubts:
+        cards.append(card("unsure", "Doubts", [], doubts))
+    return cards
+
+
+def _doubts(shown: Sequence[Shown]) -> list[str]:
+    """Return each doubt once, with the runs that it is about if it is not about all."""
+    found: dict[str, list[str]] = {}
     for item in shown:
         for doubt in item.run.doubts:
-            doubts.setdefault(doubt, []).append(item.label)
-    if doubts:
-        said = [
-            doubt if len(labels) == len(shown) else f"{doubt} ({'; '.join(labels)})" for doubt, labels in doubts.items()
-        ]
-        cards.append(card("unsure", "Doubts", [], said))
-    return cards
+            found.setdefault(doubt, []).append(item.label)
+    everywhere = len(shown)
+    return [f"{doubt} ({'; '.join(of)})" if len(of) < everywhere else doubt for doubt, of in found.items()]
 
 
 def _key_figures(shown: Sequence[Shown]) -> str:

@@ -15,7 +15,7 @@ from edgecls.drawing.svg import escape
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgecls.benchmark.comparison import Comparison
+    from edgecls.benchmark.comparison import Comparison, Row
     from edgecls.benchmark.document import Document, Fingerprint, Run
     from edgecls.benchmark.html_parts import Text
     from edgecls.benchmark.shown import Shown
@@ -73,14 +73,20 @@ def change_table(comparison: Comparison) -> str:
         [
             label,
             row.verdict,
-            (f"{_ms(row.baseline_ms)} ms", f"{row.baseline_queries:,} queries"),
-            (f"{_ms(row.contender_ms)} ms", f"{row.contender_queries:,} queries"),
-            (f"{100 * (row.ratio - 1):+.1f} %", f"{100 * (row.low - 1):+.1f} to {100 * (row.high - 1):+.1f} %"),
+            ("-" if row.baseline_ms is None else f"{_ms(row.baseline_ms)} ms", f"{row.baseline_queries:,} queries"),
+            ("-" if row.contender_ms is None else f"{_ms(row.contender_ms)} ms", f"{row.contender_queries:,} queries"),
+            _slower(row),
         ]
         for label, row in zip(labels, comparison.rows, strict=True)
     ]
     method = f'<p class="small">{escape(comparison.method)}</p>'
     return table(["setup", "verdict", "baseline, median", "contender, median", "slower by"], rows) + method
+
+
+def _slower(row: Row) -> Text:
+    if row.ratio is None or row.low is None or row.high is None:
+        return "-"
+    return f"{100 * (row.ratio - 1):+.1f} %", f"{100 * (row.low - 1):+.1f} to {100 * (row.high - 1):+.1f} %"
 
 
 def stage_table(item: Shown) -> str:

@@ -6,7 +6,7 @@ import statistics
 from typing import TYPE_CHECKING, Literal
 
 from edgecls.benchmark.document import STAGES
-from edgecls.benchmark.shown import distinct, document_labels, setup_parts, some_of
+from edgecls.benchmark.shown import distinct, setup_parts, some_of
 from edgecls.drawing.axes import number
 from edgecls.drawing.distributions import Curve, percentile_curves
 from edgecls.drawing.relations import Spot, growth, scatter
@@ -29,7 +29,10 @@ _UNIT = "ms"
 
 
 def overview_figures(
-    shown: Sequence[Shown], documents: Sequence[Document], accuracies: Mapping[str, float] | None = None
+    shown: Sequence[Shown],
+    documents: Sequence[Document],
+    names: Sequence[str],
+    accuracies: Mapping[str, float] | None = None,
 ) -> list[Figure]:
     """Draw all runs beside one another, in as many charts as there is something for.
 
@@ -38,12 +41,13 @@ def overview_figures(
     Args:
         shown: the runs.
         documents: that they are of.
+        names: what these are called.
         accuracies: acc@1 in percent by the name of the model's file.
     """
     figures = [
         _percentiles(shown),
         _stages(shown),
-        _cold_starts(documents),
+        _cold_starts(documents, names),
         _scaling(shown, "batch"),
         _scaling(shown, "threads"),
         _precisions(shown),
@@ -82,9 +86,8 @@ def _stages(shown: Sequence[Shown]) -> Figure | None:
     )
 
 
-def _cold_starts(documents: Sequence[Document]) -> Figure | None:
-    started = [(document, name) for document, name in zip(documents, document_labels(documents), strict=True)]
-    started = [(document, name) for document, name in started if document.cold_starts]
+def _cold_starts(documents: Sequence[Document], names: Sequence[str]) -> Figure | None:
+    started = [(document, name) for document, name in zip(documents, names, strict=True) if document.cold_starts]
     if not started:
         return None
     if len(documents) == 1:

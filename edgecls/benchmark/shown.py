@@ -13,10 +13,11 @@ from edgecls.drawing.distributions import Mark
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from edgecls.benchmark.comparison import Comparison
     from edgecls.benchmark.document import Document, Run, Setup
     from edgecls.benchmark.quantiles import Summary
 
-__all__ = ["Shown", "distinct", "document_labels", "setup_parts", "show", "some_of"]
+__all__ = ["Shown", "compared_names", "distinct", "document_labels", "setup_parts", "show", "some_of"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,13 @@ def show(documents: Sequence[Document], names: Sequence[str] | None = None) -> t
     found = [(name, document, run) for name, document in zip(names, documents, strict=True) for run in document.runs]
     labels = distinct([{"of": name if len(names) > 1 else ""} | setup_parts(run.setup) for name, _, run in found])
     return tuple(Shown(label, *of) for label, of in zip(labels, found, strict=True))
+
+
+def compared_names(comparison: Comparison | None) -> list[str] | None:
+    """Return what a comparison calls its two documents; None without one, which lets them be told apart as ever."""
+    if comparison is None:
+        return None
+    return distinct([{"name": comparison.baseline.name}, {"name": comparison.contender.name}])
 
 
 def document_labels(documents: Sequence[Document]) -> list[str]:

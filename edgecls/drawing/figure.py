@@ -170,8 +170,8 @@ class Figure:
 
 def text_width(text: str, size: float) -> float:
     """Estimate the width of a text in a sans-serif font, rather too much than too little."""
-    narrow = sum(letter in " .,:;'|!()[]ijltfI1-" for letter in text)
-    wide = sum(letter in "mwMW%@" or ord(letter) > 0x2E80 for letter in text)
+    narrow = sum(letter in " .,:;'|!()[]ijltfI-" for letter in text)
+    wide = sum(letter in "mwMW%@+" or ord(letter) > 0x2E80 for letter in text)
     return size * (0.6 * len(text) - 0.22 * narrow + 0.35 * wide)
 
 

@@ -17,6 +17,9 @@ __all__ = ["Cell", "Interval", "heat_map", "intervals", "stacked_bars"]
 _SIZE = 12.0
 _ROW = 46.0
 _PARTS = (*SERIES[4:5], *SERIES[1:4], *SERIES[:1], *SERIES[5:], "muted")
+_LEAST_RANGE = math.log(2)
+"""Of a heat map's colours: what is nearly the same must not look like day and night."""
+
 _VERDICTS = {"pass": "good", "regression": "bad", "inconclusive": "unsure"}
 
 
@@ -133,7 +136,7 @@ def heat_map(
                 shapes.append(Box(start + 1, top + 1, width - 2, 42, "grid", f"{label}, {of}: not measured"))
                 shapes.append(Label(middle, top + 26, "-", "muted", _SIZE, "middle"))
                 continue
-            depth = (math.log(cell.value) - low) / (high - low) if high > low else 0.0
+            depth = (math.log(cell.value) - low) / max(high - low, _LEAST_RANGE)
             colour = RAMP[min(len(RAMP) - 1, int(depth * len(RAMP)))]
             ink = "on_deep" if RAMP.index(colour) > 3 else "on_pale"
             note = f"{label}, {of}: {cell.text}{cell.remark and f', {cell.remark}'}"
@@ -166,7 +169,9 @@ def intervals(name: str, title: str, rows: Sequence[Interval], *, allowed: float
     changes = [100 * (value - 1) for row in rows for value in (row.low, row.ratio, row.high)]
     limit = 100 * (allowed - 1)
     x = scale_for([*changes, 0.0, 1.3 * limit, -limit], 8.0, WIDTH - 8)
-    top, bottom = 22.0, 22.0 + len(rows) * _ROW
+    # Each row: its label, if it has one, what was found, and the interval.
+    height = 46.0 + 16.0 * any(row.label for row in rows)
+    top, bottom = 22.0, 22.0 + len(rows) * height
     shapes: list[Shape] = [
         Box(x(limit), top, x.end - x(limit), bottom - top, "band", f"slower than the allowed {limit:+.3g} %"),
         Line(((x(0), top), (x(0), bottom)), "muted", 1.2),
@@ -185,17 +190,17 @@ def intervals(name: str, title: str, rows: Sequence[Interval], *, allowed: float
             free = place + half + 4
     said = []
     for number_of, row in enumerate(rows):
-        level, colour = top + number_of * _ROW + 31, _VERDICTS.get(row.verdict, "muted")
-        text = (
-            f"{100 * (row.ratio - 1):+.1f} % ({100 * (row.low - 1):+.1f} to {100 * (row.high - 1):+.1f}), {row.verdict}"
-        )
-        ends = [x(100 * (value - 1)) for value in (row.low, row.high)]
-        note = f"{row.label}: {text}"
-        label = f"{text}{f': {row.label}' if row.label else ''}"
-        shapes.append(Label(8, level - 15, cut(label, WIDTH - 16, _SIZE), "ink", _SIZE))
+        level, colour = top + (number_of + 1) * height - 14, _VERDICTS.get(row.verdict, "muted")
+        change, least, most = (100 * (value - 1) for value in (row.ratio, row.low, row.high))
+        text = f"{row.verdict}: {change:+.1f} % ({least:+.1f} to {most:+.1f})"
+        note = f"{row.label}{row.label and ': '}{text}"
+        ends = [x(least), x(most)]
+        if row.label:
+            shapes.append(Label(8, level - 33, cut(row.label, WIDTH - 16, _SIZE), "ink", _SIZE))
+        shapes.append(Label(8, level - 16, text, colour, _SIZE))
         shapes.append(Line(((ends[0], level), (ends[1], level)), colour, 2.5, note=note))
         shapes += [Line(((end, level - 5), (end, level + 5)), colour, 2.0) for end in ends]
-        shapes.append(_sign(x(100 * (row.ratio - 1)), level, row.verdict, colour, note))
+        shapes.append(_sign(x(change), level, row.verdict, colour, note))
         said.append(f"{note}.")
     shapes.append(Label(x.end, bottom + 35, "slower by", "muted", _SIZE, "end"))
     return Figure(

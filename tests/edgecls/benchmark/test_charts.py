@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 from xml.etree import ElementTree
@@ -12,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgecls.benchmark.charts import run_figures, write_pngs
+from edgecls.benchmark.charts import comparison_figures, run_figures, write_pngs
+from edgecls.benchmark.comparison import compare
 from edgecls.benchmark.document import STAGES, Document, Run
 from edgecls.benchmark.overview import overview_figures
 from edgecls.benchmark.quantiles import quantile
-from edgecls.benchmark.shown import show
+from edgecls.benchmark.shown import document_labels, show
 from edgecls.drawing.axes import number
 from edgecls.drawing.distributions import Curve, Mark, histogram, percentile_curves, trace
 from edgecls.drawing.figure import WIDTH, Box, Dot, Figure, Label, Line, Polygon, Strokes, text_width
@@ -61,7 +63,8 @@ def notes(figure: Figure) -> list[str]:
 
 
 def overview(*documents: Document, accuracies: dict[str, float] | None = None) -> dict[str, Figure]:
-    return {figure.name: figure for figure in overview_figures(show(documents), documents, accuracies)}
+    figures = overview_figures(show(documents), documents, document_labels(documents), accuracies)
+    return {figure.name: figure for figure in figures}
 
 
 def many_setups() -> Document:
@@ -314,6 +317,59 @@ def test_all_of_many_setups_fits() -> None:
     for item in show([document_]):
         for figure in run_figures(item, "1"):
             assert_fits(figure)
+
+
+def test_a_contender_against_its_baseline() -> None:
+    setups = (setup(), setup("multistream", 8), setup(threads=1))
+    was = document(*(run(400, of, seed=seed, spread=0.02, tail=0) for seed, of in enumerate(setups)))
+    slower = [run(400, of, seed=seed + 9, spread=0.02, tail=0) for seed, of in enumerate(setups)]
+    slower[0] = run(400, setups[0], median_ms=9, spread=0.02, tail=0, seed=9)
+    slower[2] = run(3, setups[2])
+    now = document(*slower)
+    comparison = compare(was, now, names=("was", "now"))
+    shown = show((was, now), names=("was", "now"))
+    change, *both = comparison_figures(comparison, shown)
+    assert_fits(change)
+    first, _, third = comparison.rows
+    assert [row.verdict for row in comparison.rows] == ["regression", "pass", "inconclusive"]
+    assert first.ratio is not None
+    assert f"regression: {100 * (first.ratio - 1):+.1f} %" in texts(change)
+    assert third.ratio is None  # too few for an interval, so there is nothing to draw
+    assert "inconclusive" not in texts(change)
+    assert [type(shape) for shape in change.shapes if isinstance(shape, Box | Dot)] == [
+        Box,
+        Box,
+        Dot,
+    ]  # band, bad, good
+    assert "allowed +5 %" in texts(change)
+    assert "98 % interval" in change.caption
+    assert len(both) == 3
+    for figure in both:
+        assert_fits(figure)
+        assert texts(figure).split("\n")[-2:] == ["was", "now"]
+
+
+def test_both_distributions_are_paired_over_versions_of_the_engine() -> None:
+    was, now = document(run(100)), document(run(100, replace(setup(), engine="onnxruntime 1.32.0"), seed=1))
+    comparison = compare(was, now)
+    assert len(comparison_figures(comparison, show((was, now)))) == 2
+
+
+def test_nothing_was_compared() -> None:
+    was, now = document(run(0, failure="it failed")), document(run(60))
+    figures = comparison_figures(compare(was, now), show((was, now)))
+    assert figures == []
+
+
+def test_nearly_the_same_is_nearly_the_same_colour() -> None:
+    cells = {(0, 0): Cell(7.0, "7.00"), (0, 1): Cell(7.1, "7.10"), (0, 2): Cell(70.0, "70.0")}
+
+    def colours(found: dict[tuple[int, int], Cell]) -> list[str]:
+        figure = heat_map("m", "t", ["r"], ["a", "b", "c"], found, caption="")
+        return [shape.colour for shape in figure.shapes if isinstance(shape, Box)]
+
+    assert colours({key: cells[key] for key in ((0, 0), (0, 1))}) == ["r0", "r0", "grid"]
+    assert colours(cells) == ["r0", "r0", "r6"]
 
 
 def test_charts_are_written_all_or_none(tmp_path: Path) -> None:

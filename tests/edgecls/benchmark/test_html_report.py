@@ -11,6 +11,7 @@ from drawn_documents import MACHINE, document, run, setup
 
 from edgecls.benchmark import html_report
 from edgecls.benchmark.charts import MOST_RUNS
+from edgecls.benchmark.comparison import compare
 from edgecls.benchmark.document import Document
 from edgecls.benchmark.html_report import to_html
 from edgecls.benchmark.quantiles import summarize
@@ -134,6 +135,47 @@ def test_verdict_failures_and_doubts_come_first() -> None:
     assert order == sorted(order)
     assert "1 thread: the engine gave up" in text  # of two runs one must know which
     assert "(2 threads)" in text
+
+
+def test_the_verdict_stands_at_the_top() -> None:
+    was = document(run(400, spread=0.02, tail=0), file="m.onnx")
+    now = document(run(400, median_ms=9, spread=0.02, tail=0, seed=1, doubts=("it was noisy",)), file="m.onnx")
+    comparison = compare(was, now, names=("main.json", "pull.json"))
+    text = to_html([was, now], comparison=comparison)
+    page = Page(text)
+    svgs(text)
+    (row,) = comparison.rows
+    assert row.ratio is not None
+    order = [
+        page.text.index(said)
+        for said in (
+            "pull.json against main.json",
+            "regression",
+            "up to 5 % slower is allowed; exit status 1",
+            row.remark,
+            "Doubts",
+            "pull.json: it was noisy",
+            "Against the baseline",
+            f"{100 * (row.ratio - 1):+.1f} %",
+            comparison.method,
+            "Latency",
+        )
+    ]
+    assert order == sorted(order)
+    assert page.text.count("it was noisy") == 1
+    assert '<th scope="row">main.json<small>' in text  # one setup: names suffice
+
+
+def test_a_setup_without_an_interval_is_a_dash() -> None:
+    was, now = document(run(0, failure="it failed"), file="m.onnx"), document(run(60), file="m.onnx")
+    comparison = compare(was, now)
+    text = to_html([was, now], comparison=comparison)
+    table = re.search(r'aria-label="setup".*?</table>', text, re.DOTALL)
+    assert table is not None
+    assert re.findall(r"<td>(-|inconclusive|.*?)(?:<small>.*?)?</td>", table[0])[0] == "inconclusive"
+    assert table[0].count("<td>-") == 2
+    assert comparison.advice is not None
+    assert comparison.advice in Page(text).texts
 
 
 def test_many_doubts_are_folded_and_none_is_lost() -> None:
