@@ -154,7 +154,7 @@ def frame(
         place, half = x(value), text_width(text, _SIZE) / 2
         shapes.append(Line(((place, y.start), (place, y.start + 4)), "muted", 1.0))
         if place - half > free:
-            shapes.append(Label(min(place, WIDTH - half), y.start + 18, text, "muted", _SIZE, "middle"))
+            shapes.append(Label(max(half, min(place, WIDTH - half)), y.start + 18, text, "muted", _SIZE, "middle"))
             free = place + half + 4
     shapes.append(Label(x.end, y.start + 35, x_label, "muted", _SIZE, "end"))
     shapes.append(Label(4, 14, y_label, "muted", _SIZE))
