@@ -41,6 +41,8 @@ _BLOCK_S = 0.05
 """Long enough that the query which goes before each block costs little, short against the moods of a machine."""
 
 _FEWEST_QUERIES, _MOST_QUERIES = 3, 500  # of a block
+_FIRST_LOOK = 6  # rounds
+_QUICKEST_ROUND_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +52,27 @@ class Effort:
     Attributes:
         limit_s: seconds, starts of processes included, after which no further round begins; the rounds up to
             the first look are made all the same, since fewer prove nothing.
-        looks: after how many rounds to see whether the interval decides. Half as many again each time: more looks
-            would cost more in certainty than they save in time.
         round_s: seconds of queries in a round at least; as many as its processes took to get ready, if that is more.
         warmup_s: of each process at most.
     """
 
     limit_s: float = 60
-    looks: tuple[int, ...] = (6, 9, 13, 19, 28)
     round_s: float = 0.5
     warmup_s: float = 2
 
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """After how many rounds to see whether the interval decides, up to what the limit may allow.
 
-QUICK = Effort(limit_s=15, looks=(6, 9, 13), warmup_s=0.5)
+        Half as many rounds again each time: more looks would cost more in certainty than they save in time.
+        """
+        looks = [_FIRST_LOOK]
+        while looks[-1] * _QUICKEST_ROUND_S < self.limit_s:
+            looks.append(looks[-1] * 3 // 2)
+        return tuple(looks)
+
+
+QUICK = Effort(limit_s=15, warmup_s=0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +99,15 @@ class PairMeasurement:
     Args:
         orders: one pair for each setup, of the baseline and of the contender, on the same pictures.
         models: the two files.
+        names: what to call them; None for their file names.
         pictures: what both are measured on.
         options: for the documents.
         max_regression: share by which a query of the contender may take longer.
         effort: how long.
         commands: that start a `edgecls.benchmark.worker.Worker` of each.
+
+    Attributes:
+        assumptions: what the files of the baseline and of the contender left to be assumed.
 
     Raises:
         BenchmarkError: the models are of different architectures.
@@ -106,6 +120,7 @@ class PairMeasurement:
         models: tuple[Model, Model],
         pictures: Pictures,
         options: dict[str, str],
+        names: tuple[str, str] | None = None,
         max_regression: float = 0.05,
         effort: Effort | None = None,
         commands: tuple[Sequence[str], Sequence[str]] = (COMMAND, COMMAND),
@@ -113,10 +128,12 @@ class PairMeasurement:
         self._effort = effort or Effort()
         self._setups = [_Turns(pair, commands, self._effort) for pair in orders]
         self._models = models
+        self._names = names
         self._pictures = pictures
         self._options = options
         self._max_regression = max_regression
         self._complete = False
+        self.assumptions: tuple[tuple[str, ...], ...] = ((), ())
         self._compare([])
 
     def run(self, progress: Callable[[str, float], object] = lambda *_: None) -> None:
@@ -139,7 +156,7 @@ class PairMeasurement:
                     break
                 share = min(1.0, max(elapsed / effort.limit_s, number / effort.looks[-1]))
                 progress(f"in turn, {setup.name}", (index + share) / len(self._setups))
-                setup.add_round()
+                self.assumptions = setup.add_round()
                 if setup.failed:
                     return
                 if number + 1 in effort.looks and self._compare([setup]).comparison.verdict != "inconclusive":
@@ -169,7 +186,9 @@ class PairMeasurement:
         )
         # However many setups are looked at here, the error is shared by all looks at all setups.
         looks = len(self._effort.looks) * len(self._setups) // max(1, len(setups))
-        comparison = compare(baseline, contender, max_regression=self._max_regression, in_turn=True, looks=looks)
+        comparison = compare(
+            baseline, contender, max_regression=self._max_regression, names=self._names, in_turn=True, looks=looks
+        )
         return Pair(comparison=comparison, baseline=baseline, contender=contender)
 
 
@@ -201,8 +220,11 @@ class _Turns:
         """Whether one of the two failed, which ends the setup."""
         return any(recorder.failure for recorder in self.recorders)
 
-    def add_round(self) -> None:
+    def add_round(self) -> tuple[tuple[str, ...], ...]:
         """Let two fresh processes take turns; of a turn that fails nothing is kept.
+
+        Returns:
+            What the models left to be assumed.
 
         Raises:
             EdgeclsError: a model failed, and nothing was kept of any round.
@@ -239,6 +261,7 @@ class _Turns:
         self._keep(players, kept, before)
         for recorder, failure in zip(self.recorders, failures, strict=True):
             recorder.failure = failure
+        return tuple(player.loaded.assumptions for player in players)
 
     def _keep(self, players: Sequence[_Player], kept: Sequence[list[Samples]], before: Snapshot) -> None:
         if not kept[0]:
