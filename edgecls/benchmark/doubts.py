@@ -66,7 +66,7 @@ def sample_doubts(measured: Measured, warm_ups: Sequence[WarmUp], *, on_gpu: boo
     slowest, quickest = max(medians), min(medians)
     if slowest > quickest * (1 + _DRIFT):
         apart = _percent(slowest / quickest - 1)
-        found.append(f"the rounds' medians go from {quickest:.3g} to {slowest:.3g} ms, {apart} apart")
+        found.append(f"the rounds' medians go from {quickest:,.4g} to {slowest:,.4g} ms, {apart} apart")
     return tuple(found)
 
 

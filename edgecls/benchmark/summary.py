@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -30,13 +29,18 @@ def _lines(document: Document) -> Iterator[str]:
     )
     origin = "drawn by edgecls" if pictures.source == "drawn" else "of a folder"
     yield f"{pictures.count} pictures {origin}, {pictures.bytes / 1e6:.1f} MB"
+    # What is doubted of all setups is told once, at the end.
+    shared = [doubt for doubt in document.runs[0].doubts if all(doubt in run.doubts for run in document.runs)]
     for run in document.runs:
         yield ""
         yield from _run_lines(run)
+        yield from (f"  doubt: {doubt}" for doubt in run.doubts if doubt not in shared)
     if document.cold_starts:
         yield ""
         yield from _cold_start_lines(document.cold_starts)
-    yield from _doubt_lines(document.runs)
+    if shared:
+        yield ""
+        yield from (f"doubt: {doubt}" for doubt in shared)
     if not document.complete:
         yield ""
         failed = sum(run.failure is not None for run in document.runs)
@@ -94,17 +98,6 @@ def _cold_start_lines(starts: Sequence[ColdStart]) -> Iterator[str]:
     yield f"cold start, p50 of {_counted(len(starts), 'process', 'processes')}"
     yield f"  total, ms    {total:.0f}: {', '.join(f'{name} {median(times):.0f}' for name, times in parts.items())}"
     yield f"  peak memory  {memory:.0f} MB"
-
-
-def _doubt_lines(runs: Sequence[Run]) -> Iterator[str]:
-    """Say each doubt once, with the setups that it is about if it is not about all."""
-    doubts = Counter(doubt for run in runs for doubt in run.doubts)
-    if doubts:
-        yield ""
-        yield "doubts"
-    for doubt, count in doubts.items():
-        about = "" if count == len(runs) else "".join(f" [{run.setup}]" for run in runs if doubt in run.doubts)
-        yield f"  - {doubt}{about}"
 
 
 def _counted(count: int, one: str, more: str) -> str:

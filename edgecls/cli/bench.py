@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,16 +109,21 @@ def bench(
 
     The exit status is 1 if a setup failed; the others are measured all the same.
     """
+    from edgecls.benchmark.charts import check_folder
     from edgecls.benchmark.files import write
     from edgecls.benchmark.measurement import Measurement, describe_model
     from edgecls.benchmark.picture_sets import open_pictures
     from edgecls.benchmark.setups import orders_for
     from edgecls_runtime.output import check_writable
 
+    if duration is not None and math.isnan(duration):  # which no range refuses
+        raise click.BadParameter("nan is no number of seconds", param_hint="--duration")
     if scenarios == ("singlestream",) and batch_sizes not in (None, (1,)):
         raise click.UsageError("--scenario singlestream answers picture after picture: leave out --batch.")
     for file in filter(None, (json_file, html_file)):
         check_writable(file, force=force)
+    if charts is not None:
+        check_folder(charts, force=force)
     description = describe_model(model)
     with open_pictures(images) as pictures:
         if pictures.left_out:

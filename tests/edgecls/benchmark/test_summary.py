@@ -41,7 +41,13 @@ def test_a_stream_a_failure_and_cold_starts() -> None:
     assert str(replace(found, failure="interrupted")).endswith("\nNOT COMPLETE: interrupted")
 
 
-def test_a_doubt_is_told_once() -> None:
+def test_a_doubt_of_all_setups_is_told_once() -> None:
     both, one = "the machine runs on its battery, and may save power", "30 queries are too few"
     text = str(document(run(50, doubts=(both,)), run(30, setup(batch_size=8), doubts=(one, both))))
-    assert text.endswith(f"doubts\n  - {both}\n  - {one} [singlestream, CPU, batch 8, 2 threads]")
+    assert text.count(both) == 1
+    assert text.endswith(f"\n\ndoubt: {both}")
+    second = text.index("batch 8")
+    assert text.index(f"\n  doubt: {one}\n") > second
+    assert "doubt" not in text[:second]
+    alone = str(document(run(50, doubts=(one,))))
+    assert alone.endswith(f"\n\ndoubt: {one}")
