@@ -7,11 +7,18 @@ statistic can be had from an old file.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["SCHEMA", "STAGES", "ColdStart", "Document", "Fingerprint", "Measured", "Model", "Pictures", "Run", "Setup"]
 
 SCHEMA = "edgecls.bench/1"
+
+_MOST_MS = _MOST_S = 1e9
+_MOST = 1e15
+"""What no measurement reaches, and what can be added, divided and drawn without a thought."""
 
 STAGES = ("read", "decode", "resize", "normalize", "run", "top_k")
 """What one picture goes through, in this order."""
@@ -70,6 +77,9 @@ class Model:
     arch: str | None
     precision: str | None
 
+    def __post_init__(self) -> None:
+        _check_range("bytes", (self.bytes,), _MOST)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
@@ -86,6 +96,9 @@ class Pictures:
     count: int
     bytes: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        _check_range("count and bytes", (self.count, self.bytes), _MOST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +120,11 @@ class ColdStart:
     first_ms: float
     total_ms: float
     peak_rss_bytes: int
+
+    def __post_init__(self) -> None:
+        times = (self.process_ms, self.import_ms, self.load_ms, self.first_ms, self.total_ms)
+        _check_range("the times", times, _MOST_MS)
+        _check_range("peak_rss_bytes", (self.peak_rss_bytes,), _MOST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +175,9 @@ class Measured:
     def __post_init__(self) -> None:
         if sum(self.rounds) != len(self.latency_ms) or min(self.rounds, default=1) < 1:
             raise ValueError(f"rounds are {self.rounds} for {len(self.latency_ms)} samples")
-        if not all(0 <= sample < float("inf") for sample in self.latency_ms):
-            raise ValueError("a latency is negative, or no number")
+        _check_range("latency_ms", self.latency_ms, _MOST_MS)
         for name, samples in self.stages_ms.items():
+            _check_range(f"stage {name}", samples, _MOST_MS)
             if name not in STAGES or len(samples) != len(self.latency_ms):
                 raise ValueError(f"stage {name!r} has {len(samples)} samples, the latency {len(self.latency_ms)}")
 
@@ -189,6 +207,12 @@ class Run:
     peak_rss_bytes: int
     doubts: tuple[str, ...] = ()
     failure: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_range("seconds", (self.seconds,), _MOST_S)
+        _check_range("numbers", (self.warmup_queries, self.pictures, self.peak_rss_bytes), _MOST)
+        if self.pictures * 1e-9 > self.seconds:
+            raise ValueError(f"{self.pictures} pictures in {self.seconds} s are more than any machine answers")
 
     @property
     def images_per_second(self) -> float:
@@ -231,3 +255,10 @@ class Document:
         from edgecls.benchmark.summary import describe
 
         return describe(self)
+
+
+def _check_range(name: str, values: Iterable[float], most: float) -> None:
+    """Refuse what is negative, no number, or larger than anything that is measured."""
+    for value in values:
+        if not 0 <= value <= most:
+            raise ValueError(f"{name}: {value!s:.40} is not between 0 and {most:g}")
