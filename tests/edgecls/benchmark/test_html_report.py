@@ -70,6 +70,7 @@ def test_the_page_needs_nothing_but_itself() -> None:
         assert "://" not in (value or "") or name == "xmlns"
     assert not re.search(r"@import|url\(", text)
     assert ("meta", "content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
+    assert ("meta", "name", "viewport") in page.attributes
     assert ("meta", "content", "width=device-width, initial-scale=1") in page.attributes
     assert "prefers-color-scheme: dark" in text
 
@@ -240,8 +241,8 @@ def test_what_documents_share_is_said_once() -> None:
 
 def test_how_to_measure_it_again() -> None:
     options = {"batch": "1,8", "images": "my photos", "quick": "true"}
-    text = Page(to_html([replace(document(run(9)), options=options)])).text
-    assert "edgecls bench mobilenet_v2.onnx --batch 1,8 --images 'my photos' --quick" in text
+    texts = Page(to_html([replace(document(run(9)), options=options)])).texts
+    assert "edgecls bench mobilenet_v2.onnx --batch 1,8 --images 'my photos' --quick" in texts
 
 
 @pytest.mark.parametrize(

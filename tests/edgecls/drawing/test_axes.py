@@ -23,6 +23,12 @@ def test_scales_hold_their_values_and_have_ticks_within(found: list[float], from
         assert scale(0) == 300
 
 
+@pytest.mark.parametrize("is_log", [True, False])
+def test_what_lies_beyond_a_scale_is_at_its_end(is_log: bool) -> None:
+    scale = Scale(1, 100, 20, 300, is_log)
+    assert (scale(0.1), scale(1), scale(100), scale(1e4)) == (20, 20, 300, 300)
+
+
 def test_a_long_tail_makes_a_logarithmic_scale() -> None:
     assert scale_for([7.0] * 99 + [70.0], 0, 1, may_be_log=True).is_log
     assert not scale_for([7.0] * 99 + [70.0], 0, 1).is_log
