@@ -52,13 +52,13 @@ class Effort:
     Attributes:
         limit_s: seconds, starts of processes included, after which no further round begins; the rounds up to
             the first look are made all the same, since fewer prove nothing.
-        round_s: seconds of queries in a round at least; as many as its processes took to get ready, if that is more.
+        round_s: seconds of queries in a round at least; half of what its processes took to get ready, if that is more.
         warmup_s: of each process at most.
     """
 
     limit_s: float = 60
     round_s: float = 0.5
-    warmup_s: float = 2
+    warmup_s: float = 1
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -245,7 +245,7 @@ class _Turns:
                 with _blamed(failures, 1):
                     _check_alike(self._orders, players)
                 # Kalibera and Jones: what a level costs decides how often to repeat the one below.
-                seconds = max(self._effort.round_s, time.monotonic() - began)
+                seconds = max(self._effort.round_s, (time.monotonic() - began) / 2)
                 queries, turns = _size(max(player.query_s for player in players), seconds)
                 before = take_snapshot()
                 for _ in range(turns):

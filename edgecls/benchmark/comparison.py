@@ -30,8 +30,9 @@ Verdict: TypeAlias = Literal["pass", "inconclusive", "regression"]
 EXIT_STATUS: dict[Verdict, int] = {"pass": 0, "inconclusive": 3, "regression": 1}
 """In the order from good to bad."""
 
-CONFIDENCE = 0.98
-"""With which all intervals of a comparison hold at once: one false alarm, and one miss, in a hundred at most."""
+CONFIDENCE = 0.95
+"""With which all intervals of a comparison hold at once: one false alarm in forty, at most, where a slow-down is just
+what is allowed, and far fewer where there is none; likewise for one that slips through."""
 
 _APART = (
     "Ratio of the medians of two measurements that were made apart; bootstrap of whole rounds. "

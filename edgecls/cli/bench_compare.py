@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from .bench_results import check_pages, page_options, write_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from edgecls.benchmark.comparison import Comparison
-    from edgecls.benchmark.document import Document
 
-__all__ = ["PERCENT", "compare", "conclude", "verdict_files", "verdict_options"]
+__all__ = ["PERCENT", "compare", "tell", "verdict_files", "verdict_options"]
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -82,8 +83,13 @@ def verdict_files(
     return targets
 
 
-def conclude(comparison: Comparison, targets: Mapping[str, Path], *, force: bool) -> NoReturn:
-    """Print the verdict, write its files, and exit: 0 pass, 1 regression, 3 inconclusive.
+def tell(comparison: Comparison, targets: Mapping[str, Path], *, force: bool) -> None:
+    """Print the verdict and write its files.
+
+    Args:
+        comparison: to tell.
+        targets: what `verdict_files` returned.
+        force: overwrite files.
 
     Raises:
         OutputError: a file cannot be written.
@@ -92,7 +98,8 @@ def conclude(comparison: Comparison, targets: Mapping[str, Path], *, force: bool
 
     click.echo(comparison)
     write(comparison, targets, force=force)
-    sys.exit(comparison.exit_status)
+    for path in targets.values():
+        click.echo(f"{path}: written", err=True)
 
 
 @click.command()
@@ -100,8 +107,7 @@ def conclude(comparison: Comparison, targets: Mapping[str, Path], *, force: bool
 @click.argument("contender", metavar="CONTENDER.json")
 @click.option("--any-machine", is_flag=True, help="Compare what different machines measured, all the same.")
 @verdict_options
-@click.option("--report", "html_file", type=click.Path(path_type=Path), metavar="FILE", help="Write a page (HTML).")
-@click.option("--force", is_flag=True, help="Overwrite files.")
+@page_options
 def compare(
     baseline: str,
     contender: str,
@@ -111,6 +117,7 @@ def compare(
     junit: Path | None,
     verdict_json: Path | None,
     html_file: Path | None,
+    charts: Path | None,
     force: bool,
 ) -> None:
     """Say whether a model became slower, from two files of bench --json.
@@ -123,27 +130,13 @@ def compare(
     """
     from edgecls.benchmark.comparison import compare as compare_documents
     from edgecls.benchmark.files import read
-    from edgecls_runtime.output import check_writable
 
     targets = verdict_files(markdown, junit, verdict_json, force=force)
-    if html_file is not None:
-        check_writable(html_file, force=force)
+    check_pages([html_file], charts, force=force)
     documents = read(baseline), read(contender)
     comparison = compare_documents(
         *documents, max_regression=max_regression, any_machine=any_machine, names=(baseline, contender)
     )
-    if html_file is not None:
-        write_page(documents, html_file, comparison, force=force)
-    conclude(comparison, targets, force=force)
-
-
-def write_page(documents: tuple[Document, Document], html_file: Path, comparison: Comparison, *, force: bool) -> None:
-    """Write a page about both documents and the verdict.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    from edgecls.benchmark import html_report
-
-    html_report.write(documents, html_file, comparison=comparison, force=force)
-    click.echo(f"{html_file}: written", err=True)
+    write_pages(documents, html_file, charts, comparison=comparison, force=force)
+    tell(comparison, targets, force=force)
+    sys.exit(comparison.exit_status)
