@@ -11,7 +11,21 @@ from edgecls.drawing.figure import WIDTH, Box, Label, Line, Shape, cut, text_wid
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Nines", "Scale", "frame", "legend", "number", "scale_for"]
+__all__ = [
+    "PLOT_HEIGHT",
+    "PLOT_TOP",
+    "Nines",
+    "Scale",
+    "frame",
+    "left_of",
+    "legend",
+    "number",
+    "scale_for",
+    "ticks_below",
+]
+
+PLOT_TOP, PLOT_HEIGHT = 26.0, 186.0
+"""Where a plot begins below the upright axis's name, and how high it is."""
 
 _LONG_TAIL = 4.0
 """Where the largest value is so many times the median, a linear axis would squeeze most of it into a corner."""
@@ -149,15 +163,27 @@ def frame(
         shapes.append(Line(((x.start, place), (x.end, place)), "grid", 1.0))
         shapes.append(Label(x.start - 6, place + 4, text, "muted", _SIZE, "end"))
     shapes.append(Line(((x.start, y.start), (x.end, y.start)), "muted", 1.0))
-    free = -math.inf
-    for value, text in x.ticks() if x_ticks is None else x_ticks:
-        place, half = x(value), text_width(text, _SIZE) / 2
-        shapes.append(Line(((place, y.start), (place, y.start + 4)), "muted", 1.0))
-        if place - half > free:
-            shapes.append(Label(max(half, min(place, WIDTH - half)), y.start + 18, text, "muted", _SIZE, "middle"))
-            free = place + half + 4
+    shapes += ticks_below(x, y.start, x.ticks() if x_ticks is None else x_ticks)
     shapes.append(Label(x.end, y.start + 35, x_label, "muted", _SIZE, "end"))
     shapes.append(Label(4, 14, y_label, "muted", _SIZE))
+    return shapes
+
+
+def left_of(y: Scale | Nines) -> float:
+    """Return where a plot begins: right of the upright axis's texts."""
+    return 12 + max((text_width(text, _SIZE) for _, text in y.ticks()), default=0.0)
+
+
+def ticks_below(x: Scale, level: float, ticks: Sequence[tuple[float, str]]) -> list[Shape]:
+    """Draw ticks with their texts below an axis, without those that would cover their left neighbour."""
+    shapes: list[Shape] = []
+    free = -math.inf
+    for value, text in ticks:
+        place, half = x(value), text_width(text, _SIZE) / 2
+        shapes.append(Line(((place, level), (place, level + 4)), "muted", 1.0))
+        if place - half > free:
+            shapes.append(Label(max(half, min(place, WIDTH - half)), level + 18, text, "muted", _SIZE, "middle"))
+            free = place + half + 4
     return shapes
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecls.drawing.axes import Nines, Scale, frame, legend, number, scale_for
+from edgecls.drawing.axes import PLOT_HEIGHT, PLOT_TOP, Nines, Scale, frame, left_of, legend, number, scale_for
 from edgecls.drawing.figure import SERIES, WIDTH, Box, Dot, Figure, Label, Line, Shape, Strokes, text_width
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Curve", "Mark", "histogram", "percentile_curves", "trace"]
 
-_TOP, _HEIGHT = 26.0, 186.0
 _MOST_BINS = 80
 _MOST_DOTS = 300
 _COLUMNS = 170
@@ -64,8 +63,8 @@ def histogram(name: str, title: str, values: ArrayLike, marks: Sequence[Mark], *
         what: is counted, in the plural.
     """
     sample = np.asarray(values, np.float64)
-    top = _TOP + 14 * len(marks)
-    bottom = top + _HEIGHT
+    top = PLOT_TOP + 14 * len(marks)
+    bottom = top + PLOT_HEIGHT
     x = scale_for(sample.tolist(), 0, 1, may_be_log=True)
     places = np.log(sample / x.low) / np.log(x.high / x.low) if x.is_log else (sample - x.low) / (x.high - x.low)
     # Freedman and Diaconis' bins, on the axis as it is; https://doi.org/10.1007/BF01025868
@@ -74,13 +73,13 @@ def histogram(name: str, title: str, values: ArrayLike, marks: Sequence[Mark], *
     edges = x.edges(int(np.clip(1 / width if width > 0 else _MOST_BINS, 6, _MOST_BINS)))
     counts, _ = np.histogram(sample, edges)
     y = scale_for(counts.tolist(), bottom, top, from_zero=True)
-    x = Scale(x.low, x.high, _left(y), WIDTH - 6, x.is_log)
+    x = Scale(x.low, x.high, left_of(y), WIDTH - 6, x.is_log)
     shapes = frame(x, y, f"{unit}{', log scale' if x.is_log else ''}", what)
     for number_of, low, high in zip(counts.tolist(), edges, edges[1:], strict=False):
         if number_of:
             start, width = x(low), x(high) - x(low)
             height = max(2.0, bottom - y(number_of))  # a single one among thousands is what one looks for
-            note = f"{number(low)} to {number(high)} {unit}: {number_of:,} {what}"
+            note = f"{number(low)} to {number(high)} {unit}: {number_of:,} of {len(sample):,} {what}"
             shapes.append(Box(start, bottom - height, max(1.0, width - 1), height, "s0", note))
     shapes += _marked(marks, x, top, bottom, unit)
     said = ", ".join(f"{mark.name} {number(mark.value)}" for mark in marks)
@@ -107,11 +106,11 @@ def percentile_curves(name: str, title: str, curves: Sequence[Curve], *, unit: s
         unit: of the values.
     """
     longest = max(len(curve.values) for curve in curves)
-    y = Nines(1 - 0.5 / max(2, longest), _TOP + _HEIGHT, _TOP)
+    y = Nines(1 - 0.5 / max(2, longest), PLOT_TOP + PLOT_HEIGHT, PLOT_TOP)
     ordered = [np.sort(np.asarray(curve.values, np.float64)) for curve in curves]
     together = np.concatenate([sample[_spread(sample)] for sample in ordered]).tolist()
     bounds = [mark.at_most for curve in curves for mark in curve.marks]
-    x = scale_for([*together, *bounds], _left(y), WIDTH - 6, may_be_log=True)
+    x = scale_for([*together, *bounds], left_of(y), WIDTH - 6, may_be_log=True)
     shapes = frame(x, y, f"{unit}{', log scale' if x.is_log else ''}", "share that is no slower")
     dots: list[Shape] = []
     for colour, curve, sample in zip(SERIES, curves, ordered, strict=False):
@@ -156,8 +155,8 @@ def trace(name: str, title: str, values: ArrayLike, rounds: Sequence[int], *, un
         what: they are of, in the plural.
     """
     sample = np.asarray(values, np.float64)
-    y = scale_for(sample.tolist(), _TOP + _HEIGHT, _TOP, may_be_log=True)
-    x = Scale(0.5, len(sample) + 0.5, _left(y), WIDTH - 6)
+    y = scale_for(sample.tolist(), PLOT_TOP + PLOT_HEIGHT, PLOT_TOP, may_be_log=True)
+    x = Scale(0.5, len(sample) + 0.5, left_of(y), WIDTH - 6)
     ticks = [(float(int(value)), text) for value, text in x.ticks() if value >= 1 and value == int(value)]
     shapes = frame(x, y, f"{what}, in their order", f"{unit}{', log scale' if y.is_log else ''}", ticks)
     if 1 < len(rounds) <= _MOST_ROUNDS:
@@ -189,11 +188,6 @@ def trace(name: str, title: str, values: ArrayLike, rounds: Sequence[int], *, un
         height=y.start + 42,
         shapes=tuple(shapes),
     )
-
-
-def _left(y: Scale | Nines) -> float:
-    """Return where the plot begins: right of the upright axis's texts."""
-    return 12 + max((text_width(text, 12.0) for _, text in y.ticks()), default=0.0)
 
 
 def _spread(ordered: NDArray[np.float64]) -> NDArray[np.intp]:

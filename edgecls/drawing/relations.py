@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgecls.drawing.axes import Scale, frame, legend, number, scale_for
+from edgecls.drawing.axes import PLOT_HEIGHT, PLOT_TOP, Scale, frame, left_of, legend, number, scale_for
 from edgecls.drawing.figure import SERIES, WIDTH, Dot, Figure, Label, Line, Shape, cut, text_width
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Spot", "growth", "scatter"]
 
-_TOP, _HEIGHT = 26.0, 186.0
 _LABEL = 11.0
 
 
@@ -42,8 +41,8 @@ def growth(
         caption: how to read it.
     """
     counts = sorted({count for _, pairs in lines for count, _ in pairs})
-    y = scale_for((value for _, pairs in lines for _, value in pairs), _TOP + _HEIGHT, _TOP, from_zero=True)
-    left = 12 + max(text_width(text, 12.0) for _, text in y.ticks())
+    y = scale_for((value for _, pairs in lines for _, value in pairs), PLOT_TOP + PLOT_HEIGHT, PLOT_TOP, from_zero=True)
+    left = left_of(y)
     # As far apart as their ratio, a little within the frame.
     edge = (counts[-1] / counts[0]) ** 0.06 if len(counts) > 1 else 2.0
     x = Scale(counts[0] / edge, counts[-1] * edge, left, WIDTH - 6, is_log=True)
@@ -80,8 +79,8 @@ def scatter(name: str, title: str, spots: Sequence[Spot], *, x_unit: str, y_unit
         y_unit: of the gain.
         caption: how to read it.
     """
-    y = scale_for((spot.y for spot in spots), _TOP + _HEIGHT, _TOP, room=0.15)
-    left = 12 + max(text_width(text, 12.0) for _, text in y.ticks())
+    y = scale_for((spot.y for spot in spots), PLOT_TOP + PLOT_HEIGHT, PLOT_TOP, room=0.15)
+    left = left_of(y)
     x = scale_for((spot.x for spot in spots), left, WIDTH - 6, may_be_log=True, room=0.12)
     shapes = frame(x, y, f"{x_unit}{', log scale' if x.is_log else ''}", y_unit)
     best = _front(spots)
@@ -125,7 +124,7 @@ def _free_label(
         places += [(start, y + way) for way in (-away + 5, away + 4) for start in (x - width / 2, x + 5, x - width - 5)]
     for start, base in places:
         box = (start, base - height, start + width, base + 3)
-        within = start >= left and start + width <= WIDTH and box[1] >= _TOP - 4 and base <= bottom - 2
+        within = start >= left and start + width <= WIDTH and box[1] >= PLOT_TOP - 4 and base <= bottom - 2
         if within and not any(_overlap(box, other) for other in taken):
             break
     else:

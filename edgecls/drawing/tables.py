@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgecls.drawing.axes import Scale, legend, number, scale_for
+from edgecls.drawing.axes import Scale, legend, number, scale_for, ticks_below
 from edgecls.drawing.figure import RAMP, SERIES, WIDTH, Box, Dot, Figure, Label, Line, Polygon, Shape, cut, text_width
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def heat_map(
     shapes: list[Shape] = []
     said = []
     # What is too wide for its column is parted at its comma.
-    heads = [[name] if text_width(name, _SIZE) <= width - 4 else name.split(", ", 1) for name in columns]
+    heads = [[label] if text_width(label, _SIZE) <= width - 4 else label.split(", ", 1) for label in columns]
     header = 7 + 15.0 * max(map(len, heads))
     for column, head in enumerate(heads):
         for line, part in enumerate(reversed(head)):
@@ -180,14 +180,7 @@ def intervals(name: str, title: str, rows: Sequence[Interval], *, allowed: float
     half = text_width(f"allowed {limit:+.3g} %", 11.0) / 2
     middle = min(max(x(limit), half), WIDTH - half)
     shapes.append(Label(middle, 14, f"allowed {limit:+.3g} %", "ink", 11.0, "middle"))
-    free = -math.inf
-    for value, text in x.ticks():
-        percent = f"{'+' if value > 0 else ''}{text} %"
-        half = text_width(percent, _SIZE) / 2
-        place = min(max(x(value), half), WIDTH - half)
-        if place - half > free:
-            shapes.append(Label(place, bottom + 18, percent, "muted", _SIZE, "middle"))
-            free = place + half + 4
+    shapes += ticks_below(x, bottom, [(value, f"{'+' if value > 0 else ''}{text} %") for value, text in x.ticks()])
     said = []
     for number_of, row in enumerate(rows):
         level, colour = top + (number_of + 1) * height - 14, _VERDICTS.get(row.verdict, "muted")

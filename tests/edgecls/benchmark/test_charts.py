@@ -124,7 +124,7 @@ def test_any_ratio_can_be_drawn(found: list[tuple[float, float, float]]) -> None
 def test_histograms_count_every_query(queries: int) -> None:
     (item,) = show([document(run(queries, tail=0.05))])
     figure = run_figures(item, "1")[0]
-    counted = [re.fullmatch(r"\S+ to \S+ ms: ([\d,]+) queries", note) for note in notes(figure)]
+    counted = [re.fullmatch(r"\S+ to \S+ ms: ([\d,]+) of [\d,]+ queries", note) for note in notes(figure)]
     assert sum(int(match[1].replace(",", "")) for match in counted if match) == queries
     for share in (0.5, 0.9, 0.99):
         found, name = quantile(item.samples, share), f"p{100 * share:.0f}"
@@ -136,7 +136,7 @@ def test_a_single_slow_query_is_seen_among_thousands() -> None:
     figure = histogram("h", "t", [*fast, 700.0], (), unit="ms", what="queries")
     bars = [shape for shape in figure.shapes if isinstance(shape, Box)]
     assert bars[-1].height >= 2
-    assert bars[-1].note.endswith(": 1 queries")
+    assert bars[-1].note.endswith(": 1 of 10,000 queries")
     assert "log scale" in texts(figure)
 
 
@@ -342,7 +342,7 @@ def test_a_contender_against_its_baseline() -> None:
         Dot,
     ]  # band, bad, good
     assert "allowed +5 %" in texts(change)
-    assert "98 % interval" in change.caption
+    assert f"{100 * comparison.confidence:g} % interval" in change.caption
     assert len(both) == 3
     for figure in both:
         assert_fits(figure)
