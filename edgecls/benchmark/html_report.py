@@ -87,7 +87,7 @@ def to_html(
         section("Charts", figures(overview_figures(shown, documents, names, accuracies))),
         section("Run by run", *_runs(shown)),
         section("Measured on", about(documents, names)),
-        section("How to measure it again", *commands(documents)),
+        section("How to measure it again", *commands(documents, comparison)),
     ]
     return page(f"edgecls bench: {title}", filter(None, body))
 

@@ -151,11 +151,13 @@ def _machine(machine: Fingerprint) -> list[tuple[str, str]]:
     return pairs
 
 
-def commands(documents: Sequence[Document]) -> list[str]:
-    """Return the command line of each document, to be typed where its model lies."""
+def commands(documents: Sequence[Document], comparison: Comparison | None) -> list[str]:
+    """Return the command line of each document, to be typed where its model lies; of two that took turns, the one."""
     lines = []
     for document in documents:
         words = ["edgecls", "bench", document.model.file]
+        if comparison is not None and comparison.in_turn:
+            words[2:] = ["--ab", comparison.baseline.name, comparison.contender.name]
         for name, value in document.options.items():
             words += [f"--{name}"] if value == "true" else [f"--{name}", value]
         lines.append(shlex.join(words))

@@ -245,6 +245,15 @@ def test_how_to_measure_it_again() -> None:
     assert "edgecls bench mobilenet_v2.onnx --batch 1,8 --images 'my photos' --quick" in texts
 
 
+def test_how_to_measure_two_in_turn_again() -> None:
+    was, now = document(run(400, spread=0.02), file="a.onnx"), document(run(400, spread=0.02, seed=1), file="b.onnx")
+    comparison = compare(was, now, names=("old/a.onnx", "b.onnx"), in_turn=True)
+    texts = Page(to_html([was, now], comparison=comparison)).texts
+    assert [text for text in texts if text.startswith("edgecls bench ")] == [
+        "edgecls bench --ab old/a.onnx b.onnx --batch 1,8 --quick"
+    ]
+
+
 @pytest.mark.parametrize(
     "hostile", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</title></svg>&<!--"]
 )
