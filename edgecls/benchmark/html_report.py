@@ -72,6 +72,9 @@ def to_html(
     title = names[0] if len(documents) == 1 else f"{len(documents)} benchmarks"
     if comparison is not None:
         title = f"{names[1]} against {names[0]}"
+    overview = overview_figures(shown, documents, names, accuracies)
+    if comparison is not None:  # each setup has its own already, with both distributions
+        overview = [figure for figure in overview if figure.name != "percentiles"]
     body = [
         _header(documents, title),
         *([_verdict(comparison)] if comparison is not None else []),
@@ -84,7 +87,7 @@ def to_html(
         )
     body += [
         section("Latency", latency_table(shown), footnote(shown)),
-        section("Charts", figures(overview_figures(shown, documents, names, accuracies))),
+        section("Charts", figures(overview)),
         section("Run by run", *_runs(shown)),
         section("Measured on", about(documents, names)),
         section("How to measure it again", *commands(documents, comparison)),
