@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from edgecls.benchmark.worker import Order
 from edgecls_runtime.backends import default_provider
 from edgecls_runtime.backends.settings import Placement, SessionSettings
+from edgecls_runtime.engine_file import is_engine
+from edgecls_runtime.errors import BenchmarkError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,11 +49,17 @@ def orders_for(
 
     Raises:
         ProviderError: a provider has no such setting.
+        BenchmarkError: a provider would build an engine in every round.
     """
     settings = settings or SessionSettings()
     found: dict[Order, None] = {}  # in order, each once: singlestream has no batches
     for provider in providers or (default_provider(model),):
         settings.check(provider)
+        if provider == "tensorrt" and not is_engine(model) and engine_cache is None:
+            raise BenchmarkError(
+                f"{model}: ONNX Runtime's TensorRT provider builds an engine, for minutes, each time it loads a file",
+                "Keep what it builds: --engine-cache DIR; or measure an engine: edgecls export MODEL.onnx --tensorrt",
+            )
         for count, size in itertools.product(threads or (None,), batch_sizes or (None,)):
             by_size: Scenario = "singlestream" if size in (None, 1) else "multistream"
             for scenario in scenarios or (by_size,):

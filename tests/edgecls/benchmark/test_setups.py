@@ -6,7 +6,7 @@ import pytest
 
 from edgecls.benchmark.setups import orders_for
 from edgecls_runtime.backends.settings import SessionSettings
-from edgecls_runtime.errors import ProviderError
+from edgecls_runtime.errors import BenchmarkError, ProviderError
 
 
 def setups(**asked: Any) -> list[tuple[str, str, int | None, int | None]]:
@@ -48,3 +48,9 @@ def test_an_engine_runs_on_tensorrt_and_settings_must_fit() -> None:
     assert order.placement.settings.spinning is False
     with pytest.raises(ProviderError, match="provider openvino: has no setting spinning"):
         orders_for("m.onnx", ("a.jpg",), providers=("cpu", "openvino"), settings=SessionSettings(spinning=False))
+
+
+def test_an_engine_that_is_built_at_every_start_must_be_kept() -> None:
+    with pytest.raises(BenchmarkError, match="builds an engine"):
+        orders_for("m.onnx", ("a.jpg",), providers=("cpu", "tensorrt"))
+    assert len(orders_for("m.onnx", ("a.jpg",), providers=("cpu", "tensorrt"), engine_cache="cache")) == 2
