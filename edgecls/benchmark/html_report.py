@@ -158,7 +158,7 @@ def _key_figures(shown: Sequence[Shown]) -> str:
     found = [(f"{mark.name} latency", f"{number(mark.value)} ms") for mark in item.marks if mark.name in ("p50", "p99")]
     if not found:
         found = [("mean latency", f"{number(item.summary.mean)} ms")]
-    found += [("pictures a second", number(item.run.images_per_second))]
+    found += [("images a second", number(item.run.images_per_second))]
     starts = [start.total_ms for start in item.document.cold_starts]
     if starts:
         found.append(("cold start, median", f"{number(statistics.median(starts))} ms"))

@@ -25,7 +25,7 @@ __all__ = ["about", "change_table", "commands", "footnote", "latency_table", "me
 
 def latency_table(shown: Sequence[Shown]) -> str:
     """Return a table with a row for each run; what a sample does not support is a dash, and the bound is below."""
-    head = ["run", *SHARES, "mean", "stdev", "min", "max", "pictures/s", "queries", "peak memory"]
+    head = ["run", *SHARES, "mean", "stdev", "min", "max", "images/s", "queries", "peak memory"]
     rows: list[list[Text]] = []
     for item in shown:
         run = item.run

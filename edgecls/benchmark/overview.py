@@ -118,7 +118,7 @@ def _with_rest(parts: dict[str, float], name: str, rest: float) -> dict[str, flo
 
 
 def _scaling(shown: Sequence[Shown], by: Literal["batch", "threads"]) -> Figure | None:
-    """Draw pictures a second over batch sizes or threads, a line for all that else is the same."""
+    """Draw images a second over batch sizes or threads, a line for all that else is the same."""
     lines: dict[tuple[str, ...], dict[int, float]] = {}
     parts: dict[tuple[str, ...], dict[str, str]] = {}
     for item in shown:
@@ -142,10 +142,10 @@ def _scaling(shown: Sequence[Shown], by: Literal["batch", "threads"]) -> Figure 
     by_what = "batch size" if by == "batch" else "threads"
     return growth(
         f"scaling-{by}",
-        f"Pictures a second by {by_what}{some_of(len(drawn), _MOST_CURVES, 'lines')}",
+        f"Images a second by {by_what}{some_of(len(drawn), _MOST_CURVES, 'lines')}",
         drawn[:_MOST_CURVES],
         of="pictures a run" if by == "batch" else "threads",
-        unit="pictures/s",
+        unit="images/s",
         caption="higher is better",
     )
 

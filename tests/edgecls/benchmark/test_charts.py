@@ -211,7 +211,7 @@ def test_scaling_needs_more_than_one_point() -> None:
     of = many_setups().runs
     said = figures["scaling-batch"].description
     for one in of:
-        assert f"{number(one.images_per_second)} pictures/s with {one.setup.batch_size} pictures a run" in said
+        assert f"{number(one.images_per_second)} images/s with {one.setup.batch_size} pictures a run" in said
     assert not any(name.startswith("scaling") for name in overview(document(run(9))))
     assert "scaling-threads" not in overview(document(run(9), run(9, setup(threads=None))))
 
