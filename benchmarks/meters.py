@@ -1,4 +1,4 @@
-"""Does `edgecls bench` measure what others measure? python benchmarks/meters.py MODEL
+"""Does `edgecls bench` measure what others measure, and soon enough? python benchmarks/meters.py MODEL
 
 Three times the same work by two meters that take turns:
 
@@ -8,8 +8,9 @@ Three times the same work by two meters that take turns:
 
 The last two run a preprocessed picture over and over, with nothing between two runs. So that as little as may be comes
 between those of `edgecls bench`, it is given small uncompressed pictures that need no resize. The meters take turns in
-processes of their own: the bare loop in short blocks, `benchmark_app` as a whole, for it can be told no other way.
-Writes benchmarks/results/meters.json and meters.md; wants a quiet machine.
+processes of their own: the bare loop in short blocks, `benchmark_app` as a whole, for it can be told no other way. At
+the end `edgecls bench --quick --baseline` is timed as a whole. Writes benchmarks/results/meters.json and meters.md;
+wants a quiet machine.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ def main(model: str, rounds: int, seconds: float, threads: int, output: Path, ch
                 benchmark_app_pairs(model, small, rounds, seconds, threads),
             ),
         ]
+        quick = quick_verdict(model, threads, Path(folder))
     report = {
         "schema": "edgecls.meters/1",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -95,6 +97,7 @@ def main(model: str, rounds: int, seconds: float, threads: int, output: Path, ch
         "threads": threads,
         "rounds": rounds,
         "allowed_difference": ALLOWED,
+        "quick_verdict": quick,
         "meters": rows,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -226,6 +229,18 @@ def bare_run(model: str, threads: int) -> Callable[[NDArray[np.float32]], object
     return lambda batch: session.run(None, {name: batch})
 
 
+def quick_verdict(model: str, threads: int, folder: Path) -> dict:
+    """Time how long the verdict on a model takes that is held against itself."""
+    edgecls = str(Path(sys.executable).with_name("edgecls"))
+    command = [edgecls, "bench", model, "--threads", str(threads), "--quick"]
+    baseline = folder / "base.json"
+    subprocess.run([*command, "--json", baseline], check=True, stdout=subprocess.DEVNULL)
+    started = time.monotonic()
+    done = subprocess.run([*command, "--baseline", baseline], capture_output=True, text=True, check=False)
+    verdicts = {0: "pass", 1: "regression", 3: "inconclusive"}
+    return {"seconds": time.monotonic() - started, "allowed_seconds": 20, "verdict": verdicts[done.returncode]}
+
+
 def small_pictures(model: str, folder: Path) -> tuple[str, ...]:
     """Write pictures that the model's preprocess only has to crop, in a format that only has to be copied."""
     with Classifier.load(model) as classifier:
@@ -249,12 +264,14 @@ def table(report: dict) -> str:
             f"| {item['work']} | {item['ours_ms']:.2f} ms | `{item['theirs']}` | {item['theirs_ms']:.2f} ms "
             f"| **{item['ratio']:.3f}** | {low:.2f} to {high:.2f} |"
         )
-    machine, versions = report["machine"], report["versions"]
+    machine, versions, quick = report["machine"], report["versions"], report["quick_verdict"]
     pairs = ", ".join(f"{item['pairs']:,}" for item in report["meters"])
     lines.append(
         f"\n{report['model']}, float32, {report['threads']} threads, onnxruntime {versions['onnxruntime']}, openvino "
         f"{versions['openvino'].partition('-')[0]}; {machine['cpu']}, {machine['logical_cores']} logical cores; "
-        f"{report['date']}; p50, and medians of ratios over {pairs} pairs in turn."
+        f"{report['date']}; p50, and medians of ratios over {pairs} pairs in turn.\n\n"
+        f"`edgecls bench --quick --baseline` took {quick['seconds']:.0f} s from its start to its verdict "
+        f"({quick['verdict']}; allowed {quick['allowed_seconds']} s)."
     )
     return "\n".join(lines) + "\n"
 

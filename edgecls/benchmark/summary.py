@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import median
+from statistics import median, median_low
 from typing import TYPE_CHECKING
 
 from edgecls.benchmark.quantiles import CONFIDENCE, SHARES, minimum_samples, summarize
@@ -76,7 +76,7 @@ def _run_lines(run: Run) -> Iterator[str]:
         yield f"  ({', '.join(f'{name} wants {minimum_samples(SHARES[name])} queries' for name in missing)})"
     if measured.stages_ms:
         yield from _table(
-            {"": list(measured.stages_ms), "stages, ms, p50": list(map(median, measured.stages_ms.values()))}
+            {"": list(measured.stages_ms), "stages, ms, p50": list(map(median_low, measured.stages_ms.values()))}
         )
 
 

@@ -25,7 +25,7 @@ def test_what_a_terminal_shows() -> None:
     assert lines[8].split() == ["at", "most", "(99", "%)", "34.00", "50.00", "-", "-"]
     assert lines[9] == "  (p95 wants 90 queries, p99 wants 459 queries)"
     assert lines[10].split() == ["decode", "run"]
-    assert lines[11].split() == ["stages,", "ms,", "p50", "0.255", "200.0"]
+    assert lines[11].split() == ["stages,", "ms,", "p50", "0.250", "200.0"]
     assert len(lines) == 12
 
 
