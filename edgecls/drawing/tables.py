@@ -174,8 +174,7 @@ def intervals(name: str, title: str, rows: Sequence[Interval], *, allowed: float
     top, bottom = 22.0, 22.0 + len(rows) * height
     shapes: list[Shape] = [
         Box(x(limit), top, x.end - x(limit), bottom - top, "band", f"slower than the allowed {limit:+.3g} %"),
-        Line(((x(0), top), (x(0), bottom)), "muted", 1.2),
-        Line(((x(limit), top), (x(limit), bottom)), "ink", 1.2, dashed=True),
+        Line(((x.start, bottom), (x.end, bottom)), "muted", 1.0),
     ]
     half = text_width(f"allowed {limit:+.3g} %", 11.0) / 2
     middle = min(max(x(limit), half), WIDTH - half)
@@ -191,6 +190,9 @@ def intervals(name: str, title: str, rows: Sequence[Interval], *, allowed: float
         if row.label:
             shapes.append(Label(8, level - 33, cut(row.label, WIDTH - 16, _SIZE), "ink", _SIZE))
         shapes.append(Label(8, level - 16, text, colour, _SIZE))
+        # Beside the interval alone: a line through the texts would make them hard to read.
+        shapes.append(Line(((x(0), level - 12), (x(0), level + 14)), "muted", 1.2))
+        shapes.append(Line(((x(limit), level - 12), (x(limit), level + 14)), "ink", 1.2, dashed=True))
         shapes.append(Line(((ends[0], level), (ends[1], level)), colour, 2.5, note=note))
         shapes += [Line(((end, level - 5), (end, level + 5)), colour, 2.0) for end in ends]
         shapes.append(_sign(x(change), level, row.verdict, colour, note))
