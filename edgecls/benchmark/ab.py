@@ -145,7 +145,8 @@ class PairMeasurement:
             progress: called with what is going on, and with the share of the longest time that is over.
 
         Raises:
-            EdgeclsError: a model failed before both had answered anything. Later failures stand in the documents.
+            EdgeclsError: a model failed before both had answered anything. A later failure ends the measurement, and
+                stands in the model's document.
         """
         effort = self._effort
         for index, setup in enumerate(self._setups):
@@ -156,9 +157,12 @@ class PairMeasurement:
                     break
                 share = min(1.0, max(elapsed / effort.limit_s, number / effort.looks[-1]))
                 progress(f"in turn, {setup.name}", (index + share) / len(self._setups))
-                self.assumptions = setup.add_round()
-                if setup.failed:
-                    return
+                error = setup.add_round()
+                if error is not None:
+                    if any(measured.answered for measured in self._setups):
+                        return
+                    raise error
+                self.assumptions = setup.assumptions
                 if number + 1 in effort.looks and self._compare([setup]).comparison.verdict != "inconclusive":
                     break
         self._complete = True
@@ -198,6 +202,7 @@ class _Turns:
     Attributes:
         name: of the setup.
         recorders: of the baseline and of the contender; their rounds are always of the same sizes.
+        assumptions: what the two files left to be assumed.
     """
 
     def __init__(
@@ -205,33 +210,28 @@ class _Turns:
     ) -> None:
         self.name = f"{orders[0].scenario}, {orders[0].placement}"
         self.recorders = tuple(Recorder(order) for order in orders)
+        self.assumptions: tuple[tuple[str, ...], ...] = ((), ())
         self._orders = orders
         self._commands = commands
         self._effort = effort
         self._lots = random.Random(0)  # noqa: S311 - reproducible, not secret
 
     @property
-    def begun(self) -> bool:
-        """Whether there is anything to tell."""
-        return any(recorder.pictures or recorder.failure for recorder in self.recorders)
+    def answered(self) -> bool:
+        """Whether both have answered anything that counts."""
+        return all(recorder.pictures for recorder in self.recorders)
 
     @property
-    def failed(self) -> bool:
-        """Whether one of the two failed, which ends the setup."""
-        return any(recorder.failure for recorder in self.recorders)
+    def begun(self) -> bool:
+        """Whether there is anything to tell."""
+        return self.answered or any(recorder.failure for recorder in self.recorders)
 
-    def add_round(self) -> tuple[tuple[str, ...], ...]:
-        """Let two fresh processes take turns; of a turn that fails nothing is kept.
-
-        Returns:
-            What the models left to be assumed.
-
-        Raises:
-            EdgeclsError: a model failed, and nothing was kept of any round.
-        """
+    def add_round(self) -> EdgeclsError | None:
+        """Let two fresh processes take turns; of a turn that fails nothing is kept. Return what failed, if anything."""
         kept: tuple[list[Samples], list[Samples]] = ([], [])
         players: list[_Player] = []
         failures: list[str | None] = [None, None]
+        failed: EdgeclsError | None = None
         began, before = time.monotonic(), take_snapshot()
         with contextlib.ExitStack() as processes:
             # Both start at once; from then on one is at work at a time.
@@ -255,13 +255,14 @@ class _Turns:
                             blocks[side].append(players[side].answer(queries))
                     for so_far, more in zip(kept, blocks, strict=True):
                         so_far.extend(more)
-            except EdgeclsError:
-                if not kept[0] and not self.begun:
-                    raise
+            except EdgeclsError as error:
+                failed = error
         self._keep(players, kept, before)
         for recorder, failure in zip(self.recorders, failures, strict=True):
             recorder.failure = failure
-        return tuple(player.loaded.assumptions for player in players)
+        if failed is None:
+            self.assumptions = tuple(player.loaded.assumptions for player in players)
+        return failed
 
     def _keep(self, players: Sequence[_Player], kept: Sequence[list[Samples]], before: Snapshot) -> None:
         if not kept[0]:

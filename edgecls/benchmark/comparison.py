@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, fields
 from itertools import accumulate, pairwise
-from statistics import median
+from statistics import median_low
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from edgecls.benchmark.document import Document, Fingerprint, Run, Setup
@@ -189,7 +189,9 @@ def compare(
         raise ValueError(f"max_regression is {max_regression}, must be a share of 0 or more")
     sides = tuple(
         Side(name=name, file=document.model.file, sha256=document.model.sha256, created=document.created)
-        for name, document in zip(names or _names(baseline, contender), (baseline, contender), strict=True)
+        for name, document in zip(
+            _apart(names or (baseline.model.file, contender.model.file)), (baseline, contender), strict=True
+        )
     )
     warnings = [*_check_machines(baseline, contender, sides, any_machine), *_check_work(baseline, contender, sides)]
     pairs = _pairs(baseline, contender, sides)
@@ -213,9 +215,9 @@ def compare(
     )
 
 
-def _names(baseline: Document, contender: Document) -> tuple[str, str]:
-    ours, theirs = contender.model.file, baseline.model.file
-    return (theirs, ours) if ours != theirs else (f"baseline {theirs}", f"contender {ours}")
+def _apart(names: tuple[str, str]) -> tuple[str, str]:
+    """Return names that tell the two apart, also where a file is compared with itself."""
+    return names if names[0] != names[1] else (f"baseline {names[0]}", f"contender {names[1]}")
 
 
 def _check_machines(
@@ -312,8 +314,8 @@ def _row(was: Run, now: Run, max_regression: float, error: float, *, in_turn: bo
         setup=now.setup,
         baseline_queries=len(samples[0]),
         contender_queries=len(samples[1]),
-        baseline_ms=median(samples[0]) if samples[0] else None,
-        contender_ms=median(samples[1]) if samples[1] else None,
+        baseline_ms=median_low(samples[0]) if samples[0] else None,
+        contender_ms=median_low(samples[1]) if samples[1] else None,
         ratio=None if interval is None else interval.ratio,
         low=None if interval is None else interval.low,
         high=None if interval is None else interval.high,

@@ -173,10 +173,10 @@ def _medians(rounds: Sequence[NDArray[np.float64]], counts: NDArray[np.int64]) -
     owners = np.repeat(np.arange(len(rounds)), [len(samples) for samples in rounds])
     order = np.argsort(values, kind="stable")
     values, owners = values[order], owners[order]
-    # The median of several rounds together lies between their own: what lies outside needs only to be counted.
-    own = [np.median(samples) for samples in rounds]
-    first = max(0, int(np.searchsorted(values, min(own), "left")) - 1)
-    last = int(np.searchsorted(values, max(own), "right"))
+    # The middle of several rounds together lies between their own: what lies outside needs only to be counted.
+    middles = [np.sort(samples)[[(len(samples) - 1) // 2, len(samples) // 2]] for samples in rounds]
+    first = int(np.searchsorted(values, np.min(middles), "left"))
+    last = int(np.searchsorted(values, np.max(middles), "right"))
     below = np.array([np.count_nonzero(owners[:first] == number) for number in range(len(rounds))])
     values, owners = values[first:last], owners[first:last]
     halves = counts @ np.array([len(samples) for samples in rounds]) / 2

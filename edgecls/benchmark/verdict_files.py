@@ -86,7 +86,7 @@ def to_junit(comparison: Comparison) -> str:
     }
     for name, path in counts.items():
         suite.set(name, str(len(suite.findall(path))))
-    ElementTree.SubElement(suite, "system-out").text = _xml_text(f"{comparison}\n{comparison.method}")
+    ElementTree.SubElement(suite, "system-out").text = _printable(f"{comparison}\n{comparison.method}")
     suites = ElementTree.Element("testsuites")
     suites.append(suite)
     ElementTree.indent(suites)
@@ -116,13 +116,13 @@ def _case(
     suite: ElementTree.Element, comparison: Comparison, name: str, verdict: str, message: str, latency_ms: float | None
 ) -> None:
     case = ElementTree.SubElement(
-        suite, "testcase", classname=_xml_text(f"{_SUITE}.{comparison.contender.name}"), name=name
+        suite, "testcase", classname=_printable(f"{_SUITE}.{comparison.contender.name}"), name=name
     )
     case.set("time", f"{(latency_ms or 0) / 1e3:.6f}")
     if verdict == "regression":
-        ElementTree.SubElement(case, "failure", type="regression", message=_xml_text(message))
+        ElementTree.SubElement(case, "failure", type="regression", message=_printable(message))
     elif verdict == "inconclusive":
-        ElementTree.SubElement(case, "skipped", message=_xml_text(f"inconclusive: {message}"))
+        ElementTree.SubElement(case, "skipped", message=_printable(f"inconclusive: {message}"))
 
 
 def _described(row: Row) -> str:
@@ -137,10 +137,9 @@ def _ms(value: float | None, queries: int) -> str:
 
 def _cell(text: str) -> str:
     """Return text that Markdown shows as it is: nothing in a file's name becomes a link, a mention or markup."""
-    return re.sub(r"([\\`*_\[\]|~#@])", r"\\\1", html.escape(text, quote=False))
+    return re.sub(r"([\\`*_\[\]|~#@])", r"\\\1", html.escape(_printable(text), quote=False))
 
 
-def _xml_text(text: str) -> str:
-    """Return text without what XML 1.0 cannot hold: names of files need not be text."""
-    shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in shown)
+def _printable(text: str) -> str:
+    """Return text without what XML 1.0 cannot hold, and what no reader should obey: names of files need not be text."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
