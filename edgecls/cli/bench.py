@@ -16,6 +16,7 @@ from .bench_report import report
 from .bench_results import SECONDS, check_pages, early_end, measure, page_options, write_pages
 from .bench_setups import asked_setups, given_options, setup_options
 from .default_command import DefaultCommand
+from .sections import headed, section
 
 if TYPE_CHECKING:
     from edgecls.benchmark.measurement import Effort
@@ -31,6 +32,9 @@ _OF_RESULTS = frozenset(
 """Parameters that say nothing about how it is measured."""
 
 
+_length, _verdict, _results = section("How long"), section("Verdict"), section("Results")
+
+
 class _Bench(DefaultCommand):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -43,34 +47,34 @@ class _Bench(DefaultCommand):
 
 @click.group(cls=_Bench, no_args_is_help=True)
 @click.argument("model")
-@setup_options
-@click.option(
+@headed("Setups", setup_options)
+@_length(
     "--duration",
     type=SECONDS,
     metavar="SECONDS",
     help="Of queries that count, for each setup.  [default: 10]",
 )
-@click.option(
+@_length(
     "--iterations",
     type=click.IntRange(1, 1_000_000),
     metavar="N",
     help="Queries that count, for each setup.  [default: as many as there is time for]",
 )
-@click.option("--quick", is_flag=True, help="3 seconds of queries, 8 rounds, shorter warm-ups, 3 cold starts.")
-@click.option(
+@_length("--quick", is_flag=True, help="3 seconds of queries, 8 rounds, shorter warm-ups, 3 cold starts.")
+@_length(
     "--cold-starts",
     type=click.IntRange(0, 1000),
     metavar="N",
     help="Processes to start, from nothing to the first answer.  [default: 5]",
 )
-@click.option(
+@_verdict(
     "--baseline", type=click.Path(path_type=Path), metavar="FILE", help="Hold it against this file of bench --json."
 )
-@click.option("--any-machine", is_flag=True, help="baseline: of another machine, all the same.")
-@verdict_options
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all samples there.")
-@page_options
-@click.option("--ab", is_flag=True, expose_value=False, help="Two models in turn: bench --ab MODEL_A MODEL_B.")
+@_verdict("--any-machine", is_flag=True, help="baseline: of another machine, all the same.")
+@headed("Verdict", verdict_options)
+@_results("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all samples there.")
+@headed("Results", page_options)
+@_verdict("--ab", is_flag=True, expose_value=False, help="Two models in turn: bench --ab MODEL_A MODEL_B.")
 @click.pass_context
 def bench(
     ctx: click.Context,

@@ -12,6 +12,7 @@ import click
 from .bench_compare import tell, verdict_files, verdict_options
 from .bench_results import SECONDS, check_pages, early_end, measure, page_options, write_pages
 from .bench_setups import asked_setups, given_options, setup_options
+from .sections import SectionedCommand, headed, section
 
 __all__ = ["ab"]
 
@@ -23,27 +24,29 @@ _OF_RESULTS = frozenset(
 )
 """Parameters that say nothing about how it is measured."""
 
+_length, _results = section("How long"), section("Results")
 
-@click.command()
+
+@click.command(cls=SectionedCommand, short_help="Is model B slower than model A? In turn, as a noisy machine needs it.")
 @click.argument("baseline", metavar="MODEL_A")
 @click.argument("contender", metavar="MODEL_B")
-@setup_options
-@click.option(
+@headed("Setups", setup_options)
+@_length(
     "--duration",
     type=SECONDS,
     metavar="SECONDS",
     help="For each setup at most, starts of processes included.  [default: 60]",
 )
-@click.option("--quick", is_flag=True, help="15 seconds at most, shorter warm-ups.")
-@verdict_options
-@click.option(
+@_length("--quick", is_flag=True, help="15 seconds at most, shorter warm-ups.")
+@headed("Verdict", verdict_options)
+@_results(
     "--json",
     "json_files",
     type=(click.Path(path_type=Path), click.Path(path_type=Path)),
     metavar="A.json B.json",
     help="Write all samples of both there.",
 )
-@page_options
+@headed("Results", page_options)
 @click.pass_context
 def ab(
     ctx: click.Context,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .bench_results import check_pages, page_options, write_pages
+from .sections import SectionedCommand, headed, section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,12 +103,12 @@ def tell(comparison: Comparison, targets: Mapping[str, Path], *, force: bool) ->
         click.echo(f"{path}: written", err=True)
 
 
-@click.command()
+@click.command(cls=SectionedCommand, short_help="Is a model slower than it was? From two files of bench --json.")
 @click.argument("baseline", metavar="BASELINE.json")
 @click.argument("contender", metavar="CONTENDER.json")
-@click.option("--any-machine", is_flag=True, help="Compare what different machines measured, all the same.")
-@verdict_options
-@page_options
+@section("Verdict")("--any-machine", is_flag=True, help="Compare what different machines measured, all the same.")
+@headed("Verdict", verdict_options)
+@headed("Results", page_options)
 def compare(
     baseline: str,
     contender: str,

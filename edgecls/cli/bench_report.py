@@ -9,7 +9,7 @@ import click
 __all__ = ["report"]
 
 
-@click.command()
+@click.command(short_help="A page and charts about files of bench --json.")
 @click.argument("documents", nargs=-1, required=True, metavar="FILE.json...")
 @click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE.html", help="Write a page about all.")
 @click.option("--charts", type=click.Path(path_type=Path), metavar="DIR", help="Write every chart there as a PNG file.")
