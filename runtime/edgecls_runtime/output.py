@@ -32,7 +32,7 @@ def check_writable(target: str | os.PathLike[str], *, force: bool) -> None:
     if not target.parent.is_dir():
         raise OutputError(f"{target}: the folder {target.parent} does not exist", f"Make it: mkdir -p {target.parent}")
     if not os.access(target.parent, os.W_OK):
-        raise OutputError(f"{target}: the folder {target.parent} may not be written to", "Choose another name.")
+        raise OutputError(f"{target}: the folder {target.parent} may not be written to", "Choose another folder.")
 
 
 @contextlib.contextmanager
@@ -157,4 +157,4 @@ def _unwritable(target: Path, error: OSError) -> OutputError:
         return OutputError(
             f"{target}: the disk is full", "Free some space, or choose another disk; no part of a file is left."
         )
-    return OutputError(f"{target}: cannot be written: {error.strerror or error}", "Choose another name.")
+    return OutputError(f"{target}: cannot be written: {error.strerror or error}", "Choose another place.")
