@@ -110,17 +110,19 @@ class EdgeclsLatency:
             pytest.fail(str(error), pytrace=False)
 
     def _concluded(self, comparison: Comparison) -> Comparison:
+        names = f"{comparison.contender.name} against {comparison.baseline.name}"
+        notes = [f"{row.verdict}: {names}: {row.setup}: {row.remark}" for row in comparison.rows]
         if comparison.verdict == "inconclusive":
-            self._undecided(str(comparison))
-        for row in comparison.rows:
-            names = f"{comparison.contender.name} against {comparison.baseline.name}"
-            self._note(f"{row.verdict}: {names}: {row.setup}: {row.remark}")
+            self._undecided(" ".join([*notes, comparison.advice or ""]))
+        for note in notes:
+            self._note(note)
         if comparison.verdict == "regression":
             pytest.fail(str(comparison), pytrace=False)
         return comparison
 
     def _undecided(self, reason: str) -> NoReturn:
-        self._note(f"inconclusive: {' '.join(reason.split())}")
+        reason = " ".join(reason.split())
+        self._note(reason)
         if self._strict:
             pytest.fail(f"{reason}\nIt fails because of --edgecls-latency-strict", pytrace=False)
         pytest.skip(reason)
