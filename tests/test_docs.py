@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -17,6 +18,18 @@ def test_the_readmes_tables_are_those_that_were_measured() -> None:
     with_tables = runpy.run_path(str(ROOT / "benchmarks" / "write_tables.py"))["with_tables"]
     assert "<!-- table: " in README
     assert with_tables(README) == README, "run: python benchmarks/write_tables.py"
+
+
+def test_the_readmes_pictures_are_of_what_was_measured() -> None:
+    plots = runpy.run_path(str(ROOT / "benchmarks" / "plots.py"))
+    results = ROOT / "benchmarks" / "results"
+    figures = plots["figures"](results)
+    assert {f"benchmarks/results/{figure.name}.png" for figure in figures} == set(
+        re.findall(r'src="([^"]+\.png)"', README)
+    )
+    for figure in figures:
+        with Image.open(results / f"{figure.name}.png") as image:
+            assert image.info["Description"] == figure.description, "run: python benchmarks/plots.py"
 
 
 def test_every_command_and_option_that_the_readme_names_exists() -> None:

@@ -12,6 +12,7 @@ import click
 from edgecls_runtime import __version__
 from edgecls_runtime.errors import EdgeclsError
 
+from .bench import bench
 from .calibrate import calibrate
 from .compare import compare
 from .completion import completion
@@ -54,6 +55,7 @@ for command in (
     tune,
     evaluate,
     compare,
+    bench,
     info,
     models,
     summary,
@@ -73,4 +75,4 @@ def main(arguments: list[str] | None = None) -> None:
         cli.main(arguments, prog_name="edgecls")
     except EdgeclsError as error:
         click.echo(f"error: {error.cause}\n       {error.remedy}", err=True)
-        sys.exit(1)
+        sys.exit(error.exit_status)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "INFERENCE_PRECISIONS",
     "PROVIDERS",
+    "CommaList",
     "engine_options",
     "labels_option",
     "preprocess_option",
@@ -94,6 +95,24 @@ class _Preprocess(click.ParamType["Preprocess"]):
             raise ManifestError(f"{value}: is not valid JSON: {error}", 'Give, say: {"resize_size": 256}') from error
         preprocess: Preprocess = from_document(Preprocess, document, value)
         return preprocess
+
+
+class CommaList(click.ParamType[tuple[Any, ...]]):
+    """Values of one type separated by commas, each of them once."""
+
+    name = "LIST"
+
+    def __init__(self, item: click.ParamType[Any]) -> None:
+        self._item = item
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Convert each."""
+        if isinstance(value, tuple):
+            return value
+        items = tuple(self._item.convert(part.strip(), param, ctx) for part in str(value).split(","))
+        if len(set(items)) < len(items):
+            self.fail(f"{value!r} names one twice", param, ctx)
+        return items
 
 
 labels_option = click.option("--labels", type=_Labels(), help="Class names: one a line, or a JSON list.")

@@ -9,7 +9,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["SectionedCommand", "section"]
+__all__ = ["SectionedCommand", "headed", "section"]
 
 
 Command = TypeVar("Command", bound="Callable[..., object]")
@@ -28,7 +28,7 @@ class SectionedCommand(click.Command):
         """Write the options."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
                 sections.setdefault(getattr(parameter, "heading", "Other"), []).append(record)
         sections["Other"] = sections.pop("Other")
@@ -44,3 +44,16 @@ def section(heading: str) -> Callable[..., Callable[[Command], Command]]:
         return click.option(*names, cls=_Option, heading=heading, **keywords)
 
     return option
+
+
+def headed(heading: str, add: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return what adds several options, as ``add`` does, but under this heading."""
+
+    def decorate(command: Command) -> Command:
+        before = len(getattr(command, "__click_params__", []))
+        command = add(command)
+        for parameter in command.__click_params__[before:]:  # type: ignore[attr-defined]  # where click keeps them
+            parameter.heading = heading
+        return command
+
+    return decorate

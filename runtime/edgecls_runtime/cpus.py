@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["cpu_quota", "default_threads", "usable_cores", "usable_cpus"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["cgroup_folders", "cpu_quota", "default_threads", "read_text", "usable_cores", "usable_cpus"]
 
 _ROOT = Path("/")
 
@@ -45,26 +49,32 @@ def cpu_quota(root: Path = _ROOT) -> float | None:
     https://docs.kernel.org/admin-guide/cgroup-v2.html (``cpu.max``) and
     https://docs.kernel.org/scheduler/sched-bwc.html (``cpu.cfs_quota_us``).
     """
-    quotas = []
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    quotas = [(_quota_v2 if unified else _quota_v1)(folder) for unified, folder in cgroup_folders(root)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def cgroup_folders(root: Path = _ROOT) -> Iterator[tuple[bool, Path]]:
+    """Yield the folders of the cgroups that may limit this process's CPUs, each with its parents' on the way up.
+
+    Yields:
+        Whether it is of version 2, and the folder.
+    """
+    for line in read_text(root / "proc/self/cgroup").splitlines():
         hierarchy, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if hierarchy == "0" and not controllers:
-            kind, read = "cgroup2", _quota_v2
+            kind = "cgroup2"
         elif "cpu" in controllers.split(","):
-            kind, read = "cgroup", _quota_v1
+            kind = "cgroup"
         else:
             continue
         for mounted_root, mount_point in _mounts(root, kind):
-            inner = _relative(path, mounted_root)
             folder = root / mount_point.lstrip("/")
-            for place in (folder / inner, *(folder / inner).parents):
-                quota = read(place)
-                if quota is not None:
-                    quotas.append(quota)
+            inner = folder / _relative(path, mounted_root)
+            for place in (inner, *inner.parents):
+                yield kind == "cgroup2", place
                 if place == folder:
                     break
-    return min(quotas, default=None)
 
 
 def _affinity() -> set[int]:
@@ -75,7 +85,7 @@ def _affinity() -> set[int]:
 
 def _cores(cpus: set[int], root: Path) -> int:
     folder = root / "sys/devices/system/cpu"
-    return len({_text(folder / f"cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in cpus})
+    return len({read_text(folder / f"cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in cpus})
 
 
 def _within_quota(count: int, root: Path) -> int:
@@ -86,7 +96,7 @@ def _within_quota(count: int, root: Path) -> int:
 def _mounts(root: Path, kind: str) -> list[tuple[str, str]]:
     """Return (path inside the hierarchy, mount point) of the mounted hierarchies that can limit CPUs."""
     found = []
-    for line in _text(root / "proc/self/mountinfo").splitlines():
+    for line in read_text(root / "proc/self/mountinfo").splitlines():
         fields, _, rest = line.partition(" - ")
         place, described = fields.split(), rest.split()
         if len(place) < 5 or len(described) < 3 or described[0] != kind:
@@ -105,7 +115,7 @@ def _relative(path: str, mounted_root: str) -> str:
 
 
 def _quota_v2(folder: Path) -> float | None:
-    fields = _text(folder / "cpu.max").split()
+    fields = read_text(folder / "cpu.max").split()
     with contextlib.suppress(ValueError):
         if len(fields) == 2 and fields[0] != "max" and int(fields[1]) > 0:
             return int(fields[0]) / int(fields[1])
@@ -114,15 +124,15 @@ def _quota_v2(folder: Path) -> float | None:
 
 def _quota_v1(folder: Path) -> float | None:
     with contextlib.suppress(ValueError):
-        quota, period = int(_text(folder / "cpu.cfs_quota_us")), int(_text(folder / "cpu.cfs_period_us"))
+        quota, period = int(read_text(folder / "cpu.cfs_quota_us")), int(read_text(folder / "cpu.cfs_period_us"))
         if quota > 0 and period > 0:  # -1 is no limit
             return quota / period
     return None
 
 
-def _text(path: Path) -> str:
-    """Return a file's text; empty where it is not there, as on other systems than Linux."""
+def read_text(path: Path) -> str:
+    """Return the text of a file of the kernel's; empty where it is not there, as on other systems than Linux."""
     try:
-        return path.read_text("utf-8").strip()
+        return path.read_text("utf-8").strip("\0 \n")
     except (OSError, ValueError):
         return ""

@@ -8,6 +8,8 @@
     │   ├── ManifestError        its manifest is damaged, or contradicts the model
     │   └── VerificationError    it does not compute what it was exported to compute
     ├── ProfileError             a tuning profile is damaged, or of another model, machine or engine
+    ├── BenchmarkError           a measurement cannot be made, read or compared
+    │   └── OtherMachineError    it was made on another machine than what it is held against
     ├── ProviderError            the engine or the hardware that was asked for is not there
     ├── MissingDependencyError   an optional package is not installed
     ├── CheckpointError          weights cannot be read, or do not fit the architecture
@@ -19,12 +21,16 @@
     └── OutputError              a result cannot be written, or would overwrite a file
 
 Each carries a one-line ``cause`` that names the place and the value found, and a ``remedy`` that says what
-would be right or which command to run. The command line prints both and exits with status 1.
+would be right or which command to run. The command line prints both and exits with ``exit_status``: 1, but for those
+that continuous integration must tell apart.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 __all__ = [
+    "BenchmarkError",
     "CalibrationError",
     "CheckpointError",
     "DataError",
@@ -34,6 +40,7 @@ __all__ = [
     "ManifestError",
     "MissingDependencyError",
     "ModelError",
+    "OtherMachineError",
     "OutputError",
     "ParityError",
     "ProfileError",
@@ -45,6 +52,8 @@ __all__ = [
 
 class EdgeclsError(Exception):
     """Say what is wrong (``cause``) and what to do about it (``remedy``), a line each."""
+
+    exit_status: ClassVar[int] = 1
 
     def __init__(self, cause: str, remedy: str) -> None:
         super().__init__(cause, remedy)
@@ -73,6 +82,16 @@ class VerificationError(ModelError):
 
 class ProfileError(EdgeclsError):
     """A tuning profile is damaged, or of another model, machine or engine."""
+
+
+class BenchmarkError(EdgeclsError):
+    """A measurement cannot be made, read or compared."""
+
+
+class OtherMachineError(BenchmarkError):
+    """A measurement was made on another machine than what it is held against."""
+
+    exit_status = 4
 
 
 class ProviderError(EdgeclsError):

@@ -402,7 +402,10 @@ def _value(hint: Any, value: object, where: str, ignore_unknown: bool) -> Any:
             raise _bad(where, f"is {_show(value)}, not an object")
         return {key: _value(arguments[1], item, f"{where}[{key}]", ignore_unknown) for key, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise _bad(where, f"is {_show(value)}, too large for a number") from None
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise _bad(where, f"is {_show(value)}, not of type {hint.__name__}")
     return value

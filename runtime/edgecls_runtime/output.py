@@ -28,11 +28,11 @@ def check_writable(target: str | os.PathLike[str], *, force: bool) -> None:
     if target.is_dir():
         raise OutputError(f"{target}: is a folder", f"Name a file in it: {target / 'model.onnx'}")
     if target.exists() and not force:
-        raise OutputError(f"{target}: exists already", "Choose another --output, or overwrite it with --force.")
+        raise OutputError(f"{target}: exists already", "Choose another name, or overwrite it with --force.")
     if not target.parent.is_dir():
         raise OutputError(f"{target}: the folder {target.parent} does not exist", f"Make it: mkdir -p {target.parent}")
     if not os.access(target.parent, os.W_OK):
-        raise OutputError(f"{target}: the folder {target.parent} may not be written to", "Choose another --output.")
+        raise OutputError(f"{target}: the folder {target.parent} may not be written to", "Choose another folder.")
 
 
 @contextlib.contextmanager
@@ -155,6 +155,6 @@ def _flush(path: Path) -> None:
 def _unwritable(target: Path, error: OSError) -> OutputError:
     if error.errno == errno.ENOSPC:
         return OutputError(
-            f"{target}: the disk is full", "Free some space, or choose another --output; no part of a file is left."
+            f"{target}: the disk is full", "Free some space, or choose another disk; no part of a file is left."
         )
-    return OutputError(f"{target}: cannot be written: {error.strerror or error}", "Choose another --output.")
+    return OutputError(f"{target}: cannot be written: {error.strerror or error}", "Choose another place.")

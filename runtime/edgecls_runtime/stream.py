@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from edgecls_runtime.classifier import Classifier, Prediction
     from edgecls_runtime.preprocess import ImageSource
 
-__all__ = ["Classification", "classify"]
+__all__ = ["Classification", "classify", "default_batch_size"]
 
 # A GPU gains from batches; how large a one is best depends on model and memory, and is the caller's to measure.
 _GPU_BATCH_SIZE = 16
@@ -106,13 +106,18 @@ def classify(
 ) -> Generator[Classification, None, None]:
     """See `Classifier.predict_stream`."""
     on_cpu = "CPU" in classifier.provider
-    size = (classifier.batch_size or (1 if on_cpu else _GPU_BATCH_SIZE)) if batch_size is None else batch_size
+    size = default_batch_size(classifier) if batch_size is None else batch_size
     count = usable_cpus() if workers is None else workers
     limit = 4 * count + 2 * size if ahead is None else ahead
     for name, number in (("top_k", top_k), ("batch_size", size), ("workers", count), ("ahead", limit)):
         if number < 1:
             raise ValueError(f"{name} is {number}, must be at least 1")
     return _classify(classifier, images, top_k, size, count, max(limit, size), color, None if on_cpu else _GPU_RUNS)
+
+
+def default_batch_size(classifier: Classifier) -> int:
+    """Return how many pictures a run has if nobody says."""
+    return classifier.batch_size or (1 if "CPU" in classifier.provider else _GPU_BATCH_SIZE)
 
 
 def _classify(

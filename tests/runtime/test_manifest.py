@@ -109,6 +109,7 @@ def test_every_field_is_typed(name: str) -> None:
         ("preprocess.surprise", 1, "preprocess: has an unknown field 'surprise'"),
         ("preprocess.mean", [0.5, 0.5], "preprocess: mean: is [0.5, 0.5], not a list of 3"),
         ("preprocess.std", [0.5, 0.0, 0.5], "preprocess: std (0.5, 0.0, 0.5) must be positive and finite"),
+        ("preprocess.mean", [0.5, 10**400, 0.5], "preprocess: mean[1]: is 1000"),
         ("preprocess.resize_size", 0, "preprocess: resize_size 0 and crop_size (224, 224) must be positive"),
         ("preprocess.resize_size", "256", 'preprocess: resize_size: is "256", not of type int'),
         ("preprocess.interpolation", "lanczos", "not one of nearest, bilinear, bicubic"),

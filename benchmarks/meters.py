@@ -1,0 +1,280 @@
+"""Does `edgecls bench` measure what others measure, and soon enough? python benchmarks/meters.py MODEL
+
+Three times the same work by two meters that take turns:
+
+* its latency of a query, against `Classifier.predict` under a clock, picture by picture in one process;
+* its stage `run` on ONNX Runtime, against a bare loop of `session.run`, as onnxruntime_perf_test is one;
+* its stage `run` on OpenVINO, against OpenVINO's own `benchmark_app`.
+
+The last two run a preprocessed picture over and over, with nothing between two runs. So that as little as may be comes
+between those of `edgecls bench`, it is given small uncompressed pictures that need no resize. The meters take turns in
+processes of their own: the bare loop in short blocks, `benchmark_app` as a whole, for it can be told no other way. At
+the end `edgecls bench --quick --baseline` is timed as a whole. Writes benchmarks/results/meters.json and meters.md;
+wants a quiet machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+from PIL import Image
+from providers import benchmark_app_ms
+
+import edgecls_runtime
+from edgecls.benchmark.picture_sets import open_pictures
+from edgecls.benchmark.queries import StagedQueries
+from edgecls.benchmark.worker import Order, Worker
+from edgecls_runtime import Classifier
+from edgecls_runtime.backends.onnxruntime import import_onnxruntime
+from edgecls_runtime.backends.openvino import import_openvino
+from edgecls_runtime.backends.settings import Placement
+from edgecls_runtime.golden import draw_picture
+from edgecls_runtime.machine import cpu_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+HERE = Path(__file__).parent
+ALLOWED = 0.05
+WARMUP_S = 1.0
+BLOCK_S = 0.1
+
+
+@click.command()
+@click.argument("model", type=click.Path(exists=True, dir_okay=False))
+@click.option("--rounds", default=10, show_default=True, help="Turns of each meter.")
+@click.option("--seconds", default=1.0, show_default=True, help="Of runs, for each meter in each round.")
+@click.option("--threads", default=2, show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=HERE / "results" / "meters.json")
+@click.option("--child", is_flag=True, hidden=True)
+def main(model: str, rounds: int, seconds: float, threads: int, output: Path, child: bool) -> None:
+    if child:
+        follow_orders(bare_run(model, threads))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        small = small_pictures(model, Path(folder))
+        rows = [
+            row("a query", "edgecls bench", "Classifier.predict", predict_pairs(model, rounds * seconds, threads)),
+            row(
+                "a run, onnxruntime",
+                "edgecls bench, stage run",
+                "bare loop of session.run",
+                bare_pairs(model, small, rounds, seconds, threads),
+            ),
+            row(
+                "a run, openvino",
+                "edgecls bench, stage run",
+                "benchmark_app",
+                benchmark_app_pairs(model, small, rounds, seconds, threads),
+            ),
+        ]
+        quick = quick_verdict(model, threads, Path(folder))
+    report = {
+        "schema": "edgecls.meters/1",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": {"cpu": cpu_name(), "logical_cores": os.cpu_count(), "python": platform.python_version()},
+        "versions": {
+            "edgecls": edgecls_runtime.__version__,
+            "onnxruntime": import_onnxruntime().__version__,
+            "openvino": import_openvino().__version__,
+        },
+        "model": Path(model).name,
+        "threads": threads,
+        "rounds": rounds,
+        "allowed_difference": ALLOWED,
+        "quick_verdict": quick,
+        "meters": rows,
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report, indent=2) + "\n")
+    output.with_suffix(".md").write_text(table(report))
+    click.echo(output.with_suffix(".md").read_text())
+
+
+def row(work: str, ours: str, theirs: str, pairs_ms: list[tuple[float, float]]) -> dict:
+    return {
+        "work": work,
+        "ours": ours,
+        "theirs": theirs,
+        "ours_ms": statistics.median(pair[0] for pair in pairs_ms),
+        "theirs_ms": statistics.median(pair[1] for pair in pairs_ms),
+        "ratio": statistics.median(a / b for a, b in pairs_ms),
+        "pairs": len(pairs_ms),
+        "pairs_ms": [[round(time, 5) for time in pair] for pair in pairs_ms],
+    }
+
+
+def predict_pairs(model: str, seconds: float, threads: int) -> list[tuple[float, float]]:
+    pairs = []
+    with (
+        open_pictures() as pictures,
+        Classifier.load(model, threads=threads) as classifier,
+        classifier.hold() as loaded,
+    ):
+        queries = StagedQueries(loaded, pictures.paths, batch_size=1, max_pixels=classifier.max_pixels)
+        end = time.monotonic() + WARMUP_S + seconds
+        warm = time.monotonic() + WARMUP_S
+        for number in range(10**9):
+            path = pictures.paths[number % len(pictures.paths)]
+            # The same picture for both; who comes second finds its bytes in the cache, so that turns, too.
+            both = {}
+            for meter in ("ours", "theirs") if number % 2 else ("theirs", "ours"):
+                if meter == "ours":
+                    both[meter] = sum(queries.answer()) / 1e6
+                else:
+                    started = time.perf_counter_ns()
+                    classifier.predict(path)
+                    both[meter] = (time.perf_counter_ns() - started) / 1e6
+            if time.monotonic() > warm:
+                pairs.append((both["ours"], both["theirs"]))
+            if time.monotonic() > end and len(pairs) > 1:
+                return pairs
+    raise AssertionError
+
+
+def bare_pairs(
+    model: str, pictures: tuple[str, ...], rounds: int, seconds: float, threads: int
+) -> list[tuple[float, float]]:
+    pairs = []
+    command = [sys.executable, __file__, model, "--child", "--threads", str(threads)]
+    for _ in range(rounds):
+        with (
+            warm_worker(model, pictures, "cpu", threads) as worker,
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as bare,
+        ):
+            ask(bare, WARMUP_S)
+            for number in range(max(1, round(seconds / BLOCK_S))):
+                both = {}
+                for meter in ("ours", "theirs") if number % 2 else ("theirs", "ours"):
+                    both[meter] = run_ms(worker, BLOCK_S) if meter == "ours" else ask(bare, BLOCK_S)
+                pairs.append((both["ours"], both["theirs"]))
+            bare.communicate("")
+    return pairs
+
+
+def benchmark_app_pairs(
+    model: str, pictures: tuple[str, ...], rounds: int, seconds: float, threads: int
+) -> list[tuple[float, float]]:
+    pairs = []
+    for number in range(rounds):
+        both = {}
+        for meter in ("ours", "theirs") if number % 2 else ("theirs", "ours"):
+            if meter == "ours":
+                with warm_worker(model, pictures, "openvino", threads) as worker:
+                    both[meter] = run_ms(worker, seconds)
+            else:
+                both[meter] = benchmark_app_ms(model, threads, seconds)
+        pairs.append((both["ours"], both["theirs"]))
+    return pairs
+
+
+@contextlib.contextmanager
+def warm_worker(model: str, pictures: tuple[str, ...], provider: str, threads: int) -> Iterator[Worker]:
+    order = Order(model=model, pictures=pictures, placement=Placement(provider=provider, threads=threads))
+    with Worker(order) as worker:
+        worker.load()
+        worker.warm_up(limit_s=WARMUP_S)
+        yield worker
+
+
+def run_ms(worker: Worker, seconds: float) -> float:
+    return statistics.median(worker.measure(duration_s=seconds).stages_ms["run"])
+
+
+def ask(bare: subprocess.Popen[str], seconds: float) -> float:
+    assert bare.stdin is not None
+    assert bare.stdout is not None
+    bare.stdin.write(f"{seconds}\n")
+    bare.stdin.flush()
+    return float(bare.stdout.readline())
+
+
+def follow_orders(run: Callable[[NDArray[np.float32]], object]) -> None:
+    """Run for as many seconds as each line says, and answer with the median of the runs but the first."""
+    batch = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
+    for line in sys.stdin:
+        run(batch)
+        times = []
+        end = time.perf_counter() + float(line)
+        while not times or time.perf_counter() < end:
+            started = time.perf_counter_ns()
+            run(batch)
+            times.append((time.perf_counter_ns() - started) / 1e6)
+        print(statistics.median(times), flush=True)
+
+
+def bare_run(model: str, threads: int) -> Callable[[NDArray[np.float32]], object]:
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # As edgecls sets it: how two meters measure is in question here, not what threads do between two runs.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda batch: session.run(None, {name: batch})
+
+
+def quick_verdict(model: str, threads: int, folder: Path) -> dict:
+    """Time how long the verdict on a model takes that is held against itself."""
+    edgecls = str(Path(sys.executable).with_name("edgecls"))
+    command = [edgecls, "bench", model, "--threads", str(threads), "--quick"]
+    baseline = folder / "base.json"
+    subprocess.run([*command, "--json", baseline], check=True, stdout=subprocess.DEVNULL)
+    started = time.monotonic()
+    done = subprocess.run([*command, "--baseline", baseline], capture_output=True, text=True, check=False)
+    verdicts = {0: "pass", 1: "regression", 3: "inconclusive"}
+    return {"seconds": time.monotonic() - started, "allowed_seconds": 20, "verdict": verdicts[done.returncode]}
+
+
+def small_pictures(model: str, folder: Path) -> tuple[str, ...]:
+    """Write pictures that the model's preprocess only has to crop, in a format that only has to be copied."""
+    with Classifier.load(model) as classifier:
+        size = classifier.preprocess.resize_size
+    assert isinstance(size, int)
+    paths = []
+    for number in range(16):
+        paths.append(folder / f"{number}.ppm")
+        Image.fromarray(np.roll(draw_picture(number % 4), number)).resize((size, size)).save(paths[-1])
+    return tuple(map(str, paths))
+
+
+def table(report: dict) -> str:
+    lines = [
+        "| the same work | `edgecls bench` | another meter | | ratio | allowed |",
+        "|---|---|---|---|---|---|",
+    ]
+    low, high = 1 - report["allowed_difference"], 1 + report["allowed_difference"]
+    for item in report["meters"]:
+        lines.append(
+            f"| {item['work']} | {item['ours_ms']:.2f} ms | `{item['theirs']}` | {item['theirs_ms']:.2f} ms "
+            f"| **{item['ratio']:.3f}** | {low:.2f} to {high:.2f} |"
+        )
+    machine, versions, quick = report["machine"], report["versions"], report["quick_verdict"]
+    pairs = ", ".join(f"{item['pairs']:,}" for item in report["meters"])
+    lines.append(
+        f"\n{report['model']}, float32, {report['threads']} threads, onnxruntime {versions['onnxruntime']}, openvino "
+        f"{versions['openvino'].partition('-')[0]}; {machine['cpu']}, {machine['logical_cores']} logical cores; "
+        f"{report['date']}; p50, and medians of ratios over {pairs} pairs in turn.\n\n"
+        f"`edgecls bench --quick --baseline` took {quick['seconds']:.0f} s from its start to its verdict "
+        f"({quick['verdict']}; allowed {quick['allowed_seconds']} s)."
+    )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
