@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -67,7 +68,7 @@ def stub(peers: None, tmp_path: Path):
 
 def test_a_worker_loads_says_its_versions_and_answers(stub) -> None:
     worker = stub(best=7)
-    worker.wait_until_loaded()
+    worker.wait_until_loaded("first")
     assert worker.versions["numpy"]
     seconds, top5 = worker.ask("before", "a picture")
     assert 0 < seconds < 1
@@ -78,9 +79,9 @@ def test_why_a_peer_cannot_be_measured_is_its_errors_first_line(stub) -> None:
     from environments import NotAvailableError
 
     with pytest.raises(NotAvailableError, match=r"^ImportError: no such engine$"):
-        stub(best=None).wait_until_loaded()
+        stub(best=None).wait_until_loaded("first")
     worker = stub(best=7, fails_on="bad")
-    worker.wait_until_loaded()
+    worker.wait_until_loaded("first")
     with pytest.raises(NotAvailableError, match="ValueError: cannot read it"):
         worker.ask("good", "bad")
     with pytest.raises(NotAvailableError, match="ended by itself"):
@@ -92,11 +93,29 @@ def test_a_turn_is_over_when_the_workers_threads_sleep(stub, peers: None) -> Non
     from turns import _runs
 
     worker = stub(best=7, spin=0.3)
-    worker.wait_until_loaded()
+    worker.wait_until_loaded("first")
     seconds, _ = worker.ask("before", "picture")
     assert seconds < 0.3  # what spins afterwards is not its time
-    assert not _runs(worker._process.pid)
+    assert not _runs(worker.pid)
     assert worker.restless == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing tells what others spend")
+def test_what_others_spend_is_all_but_what_the_workers_and_this_process_spend(stub) -> None:
+    from turns import cpu_seconds_of_others
+
+    def everybodys() -> float:
+        user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
+        return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+
+    worker = stub(best=7, spin=0.4)
+    worker.wait_until_loaded("first")
+    before = everybodys() - cpu_seconds_of_others([worker])
+    worker.ask("before", "picture")
+    ours = everybodys() - cpu_seconds_of_others([worker]) - before
+    alone = everybodys() - cpu_seconds_of_others([])
+    assert ours > 0.1  # two threads that spin for 0.4 s each, however few CPUs are free
+    assert alone < before + ours  # without the worker, its time is that of another
 
 
 def test_every_worker_sees_every_picture_in_each_round_and_who_fails_drops_out(stub) -> None:
@@ -104,7 +123,7 @@ def test_every_worker_sees_every_picture_in_each_round_and_who_fails_drops_out(s
 
     workers = {"one": stub(best=1), "two": stub(best=2), "three": stub(best=3, fails_on="b")}
     for worker in workers.values():
-        worker.wait_until_loaded()
+        worker.wait_until_loaded("first")
     seconds, top5, dropped = take_turns(workers, ["a", "b"], rounds=2)
     assert {key: [len(rounds) for rounds in times] for key, times in seconds.items()} == {"one": [2, 2], "two": [2, 2]}
     assert top5 == {"one": [[1, 1], [1, 1]], "two": [[2, 1], [2, 1]]}
@@ -184,9 +203,13 @@ def test_the_result_can_be_read_again_and_drawn(peers: None, tmp_path: Path) -> 
         "rounds": 2,
         "pictures": {"photos": 2, "large": 0},
         "sections": {"photos": rows_of("photos", everyone, seconds["photos"], {}, {}), "large": []},
+        "cpus_used_by_others": {"photos": 0.02},
         "seconds": seconds,
     }
     write(report, tmp_path / "peers.json")
+    assert "Not to be trusted" not in (tmp_path / "peers.md").read_text()
+    write(report | {"cpus_used_by_others": {"photos": 0.02, "large": 0.5}}, tmp_path / "busy.json")
+    assert "**Not to be trusted**: other programs kept 0.5 CPUs busy" in (tmp_path / "busy.md").read_text()
     found = json.loads((tmp_path / "peers.json").read_text())
     assert found["schema"] == "edgecls.peers/1"
     assert found["seconds"]["photos"]["edgecls, FP32"] == [[0.01, 0.012346]] * 2

@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from catalogue import PEERS, Peer
 from environments import NotAvailableError, converted, python_of
 from PIL import Image
 from report import disagreements, plot, rows_of, table
-from turns import Worker, start, take_turns
+from turns import Worker, cpu_seconds_of_others, start, take_turns
 
 from edgecls_runtime import __version__, manifest
 from edgecls_runtime.errors import EdgeclsError
@@ -33,6 +34,7 @@ from edgecls_runtime.machine import this_machine
 
 RESULTS = Path(__file__).parents[1] / "results"
 LARGE = (4000, 3000)
+QUIET = 0.1  # CPUs that others may use meanwhile
 # Of the versions, all of which are in the JSON, those that the table names.
 NAMED = ("onnxruntime", "torch", "torchvision", "transformers", "optimum-onnx", "timm", "openvino", "ncnn")
 NAMED += ("ai-edge-litert", "pillow")
@@ -74,9 +76,8 @@ def main(
     peers = [peer for peer in PEERS if not only or peer.name.startswith("edgecls") or any(w in peer.name for w in only)]
     environments = environments.resolve()
     environments.mkdir(parents=True, exist_ok=True)
-    load_before = os.getloadavg()[0]
     with contextlib.ExitStack() as stack:
-        workers, reasons = start_all(peers, environments, files, threads)
+        workers, reasons = start_all(peers, environments, files, threads, str(found[0]))
         for worker in workers.values():
             stack.callback(worker.close)
         large = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -84,25 +85,30 @@ def main(
             "photos": evenly([str(path) for path in found], pictures),
             "large": enlarged(evenly(found, large_pictures), large),
         }
-        seconds, sections = {}, {}
+        seconds, sections, others = {}, {}, {}
         for section, paths in sets.items():
             present = [peer for peer in peers if section in peer.wanted and peer.key in workers]
+            began, spent = time.monotonic(), cpu_seconds_of_others(workers.values())
             with click.progressbar(length=rounds * len(paths), label=TITLES[section]) as bar:
                 seconds[section], top5, dropped = take_turns(
                     {peer.key: workers[peer.key] for peer in present}, paths, rounds, lambda: bar.update(1)
                 )
+            if spent is not None:
+                spent = cpu_seconds_of_others(workers.values()) - spent
+                others[section] = round(spent / (time.monotonic() - began), 3)
             sections[section] = rows_of(section, peers, seconds[section], top5, reasons | dropped)
         versions = {peer.environment: workers[peer.key].versions for peer in peers if peer.key in workers}
         restless = {key: worker.restless for key, worker in workers.items() if worker.restless}
     report = {
         "schema": "edgecls.peers/1",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine() | {"load_average_before": load_before},
+        "machine": machine(),
         "edgecls": __version__,
         "models": {name: Path(path).name for name, path in files.items()},
         "threads": threads,
         "rounds": rounds,
         "pictures": {section: len(paths) for section, paths in sets.items()},
+        "cpus_used_by_others": others,
         "turns_left_while_threads_still_ran": restless,
         "sections": sections,
         "versions": versions,
@@ -130,7 +136,7 @@ def check_models(files: dict[str, str]) -> None:
 
 
 def start_all(
-    peers: list[Peer], environments: Path, files: dict[str, str], threads: int
+    peers: list[Peer], environments: Path, files: dict[str, str], threads: int, picture: str
 ) -> tuple[dict[str, Worker], dict[str, str]]:
     """Return the loaded peers, and why the others are not."""
 
@@ -138,7 +144,7 @@ def start_all(
         try:
             python = python_of(environments, peer.environment)
             needed = {peer.needs: str(converted(environments, peer.needs, files))} if peer.needs else {}
-            return start(peer, python, files | needed, threads, environments)
+            return start(peer, python, files | needed, threads, environments, picture)
         except NotAvailableError as reason:
             return str(reason)
 
@@ -192,8 +198,7 @@ def machine() -> dict[str, object]:
 def write(report: dict, output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     # Raw seconds to the microsecond, a line for each peer.
-    seconds = report.pop("seconds")
-    text = json.dumps(report, indent=2)
+    text = json.dumps({key: value for key, value in report.items() if key != "seconds"}, indent=2)
     lines = [
         f"    {json.dumps(section)}: {{\n"
         + ",\n".join(
@@ -201,7 +206,7 @@ def write(report: dict, output: Path) -> None:
             for key, times in peers.items()
         )
         + "\n    }"
-        for section, peers in seconds.items()
+        for section, peers in report["seconds"].items()
     ]
     output.write_text(text[:-2] + ',\n  "seconds": {\n' + ",\n".join(lines) + "\n  }\n}\n", "utf-8")
     output.with_suffix(".md").write_text(markdown(report), "utf-8")
@@ -218,6 +223,8 @@ def markdown(report: dict) -> str:
         f"{report['rounds']} rounds in turn; {here['cpu']} ({', '.join(here['cpu_flags'])}), {here['logical_cores']} "
         f"logical cores; {report['date']}. Medians of paired ratios; in brackets the 95 % interval. {named(report)}.\n"
     )
+    if (busy := max(report["cpus_used_by_others"].values(), default=0)) > QUIET:
+        parts.append(f"**Not to be trusted**: other programs kept {busy:.1f} CPUs busy meanwhile.\n")
     return "\n".join(parts)
 
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 from environments import NotAvailableError, variables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from catalogue import Peer
 
 HERE = Path(__file__).parent
-LOAD_SECONDS = 400  # torch.compile with max-autotune and nothing in its cache
+LOAD_SECONDS = 600  # torch.compile with max-autotune and nothing in its cache
 ANSWER_SECONDS = 60
+WARM_UP = 3  # turns; compilers look at the first pictures
 REST_SECONDS = 1.0
 
 
@@ -41,11 +42,17 @@ class Worker:
         self.restless = 0
         self.versions: dict[str, str] = {}
 
-    def wait_until_loaded(self) -> None:
-        """Raise `NotAvailableError` with the reason if it cannot load."""
-        self.versions = self._answer(LOAD_SECONDS)["versions"]
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
-    def ask(self, before: str, picture: str) -> tuple[float, list[int] | None]:
+    def wait_until_loaded(self, picture: str) -> None:
+        """Raise `NotAvailableError` with the reason if it cannot load, or cannot answer a picture."""
+        self.versions = self._answer(LOAD_SECONDS)["versions"]
+        for _ in range(WARM_UP):
+            self.ask(picture, picture, LOAD_SECONDS)
+
+    def ask(self, before: str, picture: str, within: float = ANSWER_SECONDS) -> tuple[float, list[int] | None]:
         """Return the seconds that a picture took and its five best classes, once all its threads sleep again."""
         assert self._process.stdin
         try:
@@ -53,7 +60,7 @@ class Worker:
             self._process.stdin.flush()
         except BrokenPipeError:
             raise NotAvailableError(f"ended by itself: {self._last_words()}") from None
-        answer = self._answer(ANSWER_SECONDS)
+        answer = self._answer(within)
         self._let_rest()
         return answer["seconds"], answer["top5"]
 
@@ -94,19 +101,19 @@ class Worker:
         end = time.monotonic() + REST_SECONDS
         quiet = 0
         while quiet < 2:
-            quiet = 0 if _runs(self._process.pid) else quiet + 1
+            quiet = 0 if _runs(self.pid) else quiet + 1
             time.sleep(0.001)
             if time.monotonic() > end:
                 self.restless += 1
                 return
 
 
-def start(peer: Peer, python: Path | str, files: dict[str, str], threads: int, folder: Path) -> Worker:
-    """Return the loaded peer."""
+def start(peer: Peer, python: Path, files: dict[str, str], threads: int, folder: Path, picture: str) -> Worker:
+    """Return the peer, loaded and warmed up with a picture."""
     argument = {"files": files, "threads": threads, "options": peer.options}
     worker = Worker(python, HERE / "workers" / f"{peer.worker}.py", argument, folder)
     try:
-        worker.wait_until_loaded()
+        worker.wait_until_loaded(picture)
     except BaseException:
         worker.close()
         raise
@@ -140,6 +147,20 @@ def take_turns(
                     top5[key].append(best)
             progress()
     return seconds, top5, dropped
+
+
+def cpu_seconds_of_others(workers: Iterable[Worker]) -> float | None:
+    """Return the CPU time that this machine has so far spent on others than us; None where nothing tells."""
+    if sys.platform != "linux":
+        return None
+    tick = os.sysconf("SC_CLK_TCK")
+    # user, nice, system, idle, iowait, irq, softirq, steal: all but idle and iowait.
+    times = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    ours = time.process_time()
+    for worker in workers:
+        user, system = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        ours += (int(user) + int(system)) / tick
+    return (sum(times) - times[3] - times[4]) / tick - ours
 
 
 def _order(keys: list[str], turn: int) -> Iterator[str]:

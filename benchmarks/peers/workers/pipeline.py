@@ -2,7 +2,7 @@
 
 As documented: `AutoImageProcessor.from_pretrained(folder)`, which loads the processor that the folder was saved with.
 Those of published MobileNetV2 folders are of the class on numpy and Pillow, and it stays that one but for
-`use_fast=True`. Tuned is what was quickest here: the processor on torchvision, which gains nothing from a second thread,
+`use_fast=True`. Tuned is what was quickest here: the processor on torchvision, which gains nothing from more threads,
 and no ONNX Runtime thread that spins in its way.
 """
 

@@ -15,7 +15,6 @@ def load(files, threads, *, way, channels_last=False):
     transform = models.MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = model.to(memory_format=layout)
-    example = torch.zeros(1, 3, 224, 224).to(memory_format=layout)
     with torch.inference_mode():
         if way == "compile":
             model = torch.compile(model)
@@ -25,9 +24,8 @@ def load(files, threads, *, way, channels_last=False):
             inductor.freezing = True  # weights become constants: folded batch norm, packed layouts
             model = torch.compile(model, mode="max-autotune")
         elif way == "torchscript":
+            example = torch.zeros(1, 3, 224, 224)
             model = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(model, example)))
-        for _ in range(3):  # compiles
-            model(example)
 
     def top5(path):
         with torch.inference_mode():
