@@ -1,4 +1,4 @@
-"""Put the measured tables into the README: python benchmarks/write_tables.py
+"""Put the measured tables into the README and the guides: python benchmarks/write_tables.py
 
 Between `<!-- table: NAME -->` and `<!-- end -->` stands benchmarks/results/NAME.md, and nothing by hand. A test
 fails where the two differ.
@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/embedding.md")
 
 
 def with_tables(text: str) -> str:
@@ -23,5 +24,6 @@ def with_tables(text: str) -> str:
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(with_tables(readme.read_text("utf-8")), "utf-8")
+    for name in PAGES:
+        page = ROOT / name
+        page.write_text(with_tables(page.read_text("utf-8")), "utf-8")

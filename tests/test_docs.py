@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 import click
@@ -12,12 +13,49 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+GUIDE = (ROOT / "docs" / "embedding.md").read_text("utf-8")
 
 
-def test_the_readmes_tables_are_those_that_were_measured() -> None:
-    with_tables = runpy.run_path(str(ROOT / "benchmarks" / "write_tables.py"))["with_tables"]
-    assert "<!-- table: " in README
-    assert with_tables(README) == README, "run: python benchmarks/write_tables.py"
+def test_the_pages_tables_are_those_that_were_measured() -> None:
+    script = runpy.run_path(str(ROOT / "benchmarks" / "write_tables.py"))
+    for name in script["PAGES"]:
+        page = (ROOT / name).read_text("utf-8")
+        assert "<!-- table: " in page
+        assert script["with_tables"](page) == page, "run: python benchmarks/write_tables.py"
+
+
+def test_every_option_that_the_guide_names_exists() -> None:
+    from edgecls.cli import cli
+
+    text = re.sub(r"```.*?```", "", GUIDE, flags=re.DOTALL)
+    named = re.findall(r"(?:^    |`)(edgecls [^`\n]+)", text, re.MULTILINE)
+    assert len(named) > 8
+    for line in named:
+        name, *words = line.split("#")[0].split()[1:]
+        options = {option for item in cli.commands[name].params for option in item.opts}
+        assert {word for word in words if word.startswith("--")} <= options, line
+
+
+def test_the_guides_ten_lines_run(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    from edgecls_runtime.golden import draw_picture
+
+    (code,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(models / "tiny.onnx", "model.onnx")
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("photo.jpg: no such file")
+    Image.fromarray(draw_picture(0)).save("photo.jpg")
+    exec(code, {})
+    assert capsys.readouterr().out.split()[0] in ("ant", "bee", "cat", "dog", "eel")
+
+
+def test_what_the_guide_links_to_is_there() -> None:
+    for target in re.findall(r"\]\((\.\./[^)#]+)\)", GUIDE):
+        assert (ROOT / "docs" / target).exists(), target
 
 
 def test_the_readmes_pictures_are_of_what_was_measured() -> None:

@@ -3,8 +3,8 @@
 //   edgecls export mobilenet_v2 --embed-preprocess --embed-top-k 5
 //   classify mobilenet_v2-embedded.onnx photo.jpg crop.ppm ...
 //
-// Prints a line of JSON for each picture. A PPM (P6) of the crop's size goes in as it is; all else is resized and
-// cropped as the file says, to the very pixels of edgecls_runtime (tests/test_cpp.py holds one against the other).
+// Prints a line of JSON for each picture. A JPEG is resized and cropped as the file says, to the very pixels of
+// edgecls_runtime (tests/test_cpp.py holds one against the other); a PPM (P6) is such a crop, and goes in as it is.
 // What this example does not do it refuses: orientations of phones, CMYK, 16 bits, nearest neighbour.
 
 #include <algorithm>
@@ -29,6 +29,7 @@ using nlohmann::json;
 struct Picture {
   int width = 0, height = 0;
   std::vector<std::uint8_t> rgb;  // rows of pixels, top left first
+  bool is_crop = false;
 };
 
 // ---------------------------------------------------------------------------------------------------- reading files
@@ -103,6 +104,7 @@ void read_ppm(std::FILE* file, Picture& picture) {
   if (std::fscanf(file, "P6 %d %d %d", &picture.width, &picture.height, &largest) != 3 || largest != 255 ||
       picture.width < 1 || picture.height < 1 || picture.width > 1 << 14 || picture.height > 1 << 14)
     throw std::runtime_error("is no PPM of 8 bits (P6, without comments)");
+  picture.is_crop = true;
   std::fgetc(file);  // the one white space behind the header
   picture.rgb.resize(std::size_t{3} * picture.width * picture.height);
   if (std::fread(picture.rgb.data(), 1, picture.rgb.size(), file) != picture.rgb.size())
@@ -126,7 +128,7 @@ Picture read_picture(const std::string& path) {
 
 // --------------------------------------------------------------------------------------------------- resize and crop
 
-// Pillow's resampling of 8-bit pixels: a window of doubles, rounded to 22 bits behind the point, rows before columns.
+// Pillow's resampling of 8-bit pixels: a window of doubles, rounded to 22 bits behind the point.
 constexpr int kBits = 22;
 
 double filter(const std::string& name, double x) {
@@ -138,9 +140,13 @@ double filter(const std::string& name, double x) {
   return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
-// Resize one axis: `lines` lines of `from` samples become as many of `to`; steps in bytes.
-void resample(const std::uint8_t* in, std::uint8_t* out, int from, int to, int lines, std::ptrdiff_t step,
-              std::ptrdiff_t line_in, std::ptrdiff_t line_out, const std::string& name) {
+// Resize one axis to a length of `to`.
+Picture resample(const Picture& in, int to, bool columns, const std::string& name) {
+  const int from = columns ? in.height : in.width, lines = columns ? in.width : in.height;
+  Picture out{columns ? in.width : to, columns ? to : in.height, {}, false};
+  out.rgb.resize(std::size_t{3} * out.width * out.height);
+  const std::ptrdiff_t step_in = columns ? 3 * in.width : 3, line_in = columns ? 3 : 3 * in.width;
+  const std::ptrdiff_t step_out = columns ? 3 * out.width : 3, line_out = columns ? 3 : 3 * out.width;
   const double scale = static_cast<double>(from) / to, stretch = std::max(scale, 1.0);
   const double support = (name == "bicubic" ? 2.0 : 1.0) * stretch;
   for (int target = 0; target < to; ++target) {
@@ -156,27 +162,29 @@ void resample(const std::uint8_t* in, std::uint8_t* out, int from, int to, int l
     for (int line = 0; line < lines; ++line)
       for (int channel = 0; channel < 3; ++channel) {
         int value = 1 << (kBits - 1);
-        for (int i = begin; i < end; ++i) value += in[line * line_in + i * step + channel] * weights[i - begin];
-        out[line * line_out + target * step + channel] = static_cast<std::uint8_t>(std::clamp(value >> kBits, 0, 255));
+        for (int i = begin; i < end; ++i) value += in.rgb[line * line_in + i * step_in + channel] * weights[i - begin];
+        out.rgb[line * line_out + target * step_out + channel] =
+            static_cast<std::uint8_t>(std::clamp(value >> kBits, 0, 255));
       }
   }
+  return out;
 }
 
 Picture resize(const Picture& picture, int width, int height, const std::string& name) {
   if (width == picture.width && height == picture.height) return picture;
-  Picture rows{width, picture.height, std::vector<std::uint8_t>(std::size_t{3} * width * picture.height)};
-  resample(picture.rgb.data(), rows.rgb.data(), picture.width, width, picture.height, 3, 3 * picture.width, 3 * width,
-           name);
-  Picture result{width, height, std::vector<std::uint8_t>(std::size_t{3} * width * height)};
-  resample(rows.rgb.data(), result.rgb.data(), rows.height, height, width, 3 * width, 3, 3, name);
-  return result;
+  // Rows first, unless the height shrinks by far more; so from Pillow 13 on. Each pass rounds to 8 bits.
+  const bool columns_first = picture.height > height && picture.height - height > 2 * (picture.width - width);
+  return resample(resample(picture, columns_first ? height : width, columns_first, name),
+                  columns_first ? width : height, !columns_first, name);
 }
 
 // As `preprocess` in the manifest says, which is as torchvision's Resize and CenterCrop do.
 void put_crop(const Picture& picture, const json& preprocess, std::uint8_t* out) {
   const int height = preprocess.at("crop_size").at(0), width = preprocess.at("crop_size").at(1);
+  if (picture.is_crop && (picture.width != width || picture.height != height))
+    throw std::runtime_error("is no crop of " + std::to_string(width) + "x" + std::to_string(height));
   Picture resized = picture;
-  if (picture.width != width || picture.height != height) {
+  if (!picture.is_crop) {
     int to_width = 0, to_height = 0;
     const json& size = preprocess.at("resize_size");
     if (size.is_array()) {
