@@ -116,7 +116,7 @@ def _limited_s(root: Path) -> float | None:
     """Return the seconds that ``cpu.stat`` of the cgroups counts: microseconds in version 2, nanoseconds in 1."""
     found = []
     for unified, folder in cgroup_folders(root):
-        for line in read_text(folder / "cpu.stat").splitlines():
+        for line in read_text(folder, "cpu.stat").splitlines():
             name, _, value = line.partition(" ")
             if name == ("throttled_usec" if unified else "throttled_time"):
                 found.append(int(value) / (1e6 if unified else 1e9))

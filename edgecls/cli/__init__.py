@@ -1,7 +1,9 @@
-"""The command line: one small module per command, each importing what it needs when it runs."""
+"""The command line: one small module per command, imported when called, and importing what it needs when it runs."""
 
 from __future__ import annotations
 
+import gc
+import importlib
 import io
 import logging
 import signal
@@ -12,26 +14,30 @@ import click
 from edgecls_runtime import __version__
 from edgecls_runtime.errors import EdgeclsError
 
-from .bench import bench
-from .calibrate import calibrate
-from .compare import compare
-from .completion import completion
-from .data import data
-from .doctor import doctor
-from .evaluate import evaluate
-from .export import export
-from .infer import infer
-from .info import info
-from .models import models
-from .summary import summary
-from .train import train
-from .tune import tune
-from .verify import verify
-
 __all__ = ["cli", "main"]
 
+_COMMANDS = (
+    *("bench", "calibrate", "compare", "completion", "data", "doctor", "evaluate", "export", "infer", "info"),
+    *("models", "summary", "train", "tune", "verify"),
+)
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+class _Commands(click.Group):
+    """The commands, each in the module of its name. A device that infers need not read the others'."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click gives it
+        """Return the names, sorted."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - likewise
+        """Return the command of a name; None if there is none."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f".{cmd_name}", __name__), cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="edgecls")
 def cli() -> None:
     """Picture classifiers from PyTorch to the device.
@@ -45,28 +51,9 @@ def cli() -> None:
     """
 
 
-for command in (
-    data,
-    train,
-    export,
-    calibrate,
-    infer,
-    verify,
-    tune,
-    evaluate,
-    compare,
-    bench,
-    info,
-    models,
-    summary,
-    doctor,
-    completion,
-):
-    cli.add_command(command)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 the user's world is at fault, 2 wrong usage."""
+    gc.set_threshold(100_000)  # while packages are imported there is no garbage, and each look for some takes its time
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text; stderr does so anyway
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)

@@ -6,11 +6,11 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import os
 import re
 import sys
 import warnings
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,7 +68,7 @@ class _Shard(click.ParamType[tuple[int, int]]):
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     help="Append the records to a .jsonl or .csv file instead, each as it comes.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the .jsonl file of --output: answer what it does not.")
@@ -91,7 +91,7 @@ def infer(
     images: tuple[str, ...],
     top_k: int,
     output_format: str | None,
-    output: Path | None,
+    output: str | None,
     resume: bool,
     force: bool,
     shard: tuple[int, int] | None,
@@ -216,13 +216,13 @@ class _Tally:
     failed: int = 0
 
 
-def _format(name: str | None, output: Path | None, *, resume: bool, force: bool) -> str:
+def _format(name: str | None, output: str | None, *, resume: bool, force: bool) -> str:
     """Return the format of the records; refuse options that contradict each other."""
     if output is None:
         if resume or force:
             raise click.UsageError(f"--{'resume' if resume else 'force'} goes with --output.")
         return name or "table"
-    form = name or output.suffix.removeprefix(".")
+    form = name or os.path.splitext(output)[1].removeprefix(".")  # noqa: PTH122 - pathlib costs time at each start
     if form not in ("jsonl", "csv"):
         raise click.UsageError(f"--output writes jsonl or csv, not {form or 'a file without suffix'}: see --format.")
     if resume and force:
@@ -280,7 +280,7 @@ def _bar(pictures: Pictures, results: ResultsFile | None) -> Iterator[Callable[[
 
 
 @contextlib.contextmanager
-def _interruptions(tally: _Tally, resumable: Path | None) -> Iterator[None]:
+def _interruptions(tally: _Tally, resumable: str | None) -> Iterator[None]:
     """Say how far it came where Ctrl-C or SIGTERM ends it, and how to go on."""
     try:
         yield
@@ -292,10 +292,12 @@ def _interruptions(tally: _Tally, resumable: Path | None) -> Iterator[None]:
         sys.exit(_CTRL_C)
 
 
-def _open_results(output: Path, header: dict[str, Any] | None, resume: bool, force: bool) -> ResultsFile:
+def _open_results(output: str, header: dict[str, Any] | None, resume: bool, force: bool) -> ResultsFile:
+    from pathlib import Path
+
     from .results_file import ResultsFile
 
-    results = ResultsFile(output, header, resume=resume, force=force)
+    results = ResultsFile(Path(output), header, resume=resume, force=force)
     if results.torn:
         click.echo(f"note: {output}: its last line is torn, so that picture is answered again", err=True)
     return results

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +31,8 @@ def info(model: str, as_json: bool) -> None:
     document = manifest.read(model)
     size = Path(model).stat().st_size
     if as_json:
-        facts = {"path": model, "size_bytes": size, **dataclasses.asdict(header)}
+        facts = {"path": model, "size_bytes": size, **header._asdict()}
+        facts |= {name: [tensor._asdict() for tensor in facts[name]] for name in ("inputs", "outputs")}
         del facts["metadata"]
         facts["manifest"] = None if document is None else json.loads(document.to_json())
         click.echo(json.dumps(facts, indent=2, ensure_ascii=False))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -56,6 +54,9 @@ class _Labels(click.ParamType[tuple[str, ...]]):
 
     def convert(self, value: Any, *_: object) -> tuple[str, ...]:
         """Read one label a line, or a JSON list."""
+        import json
+        from pathlib import Path
+
         try:
             text = Path(value).read_text("utf-8")
             labels = json.loads(text) if value.endswith(".json") else text.splitlines()
@@ -78,6 +79,9 @@ class _Preprocess(click.ParamType["Preprocess"]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Preprocess:
         """Take a preset by name, or read the fields of `Preprocess` from a JSON file."""
+        import json
+        from pathlib import Path
+
         from edgecls_runtime.manifest import from_document
         from edgecls_runtime.preprocess import Preprocess
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -59,10 +57,14 @@ class Pictures:
 
     def _pictures(self, *, ordered: bool) -> Iterator[str]:
         for argument in self._arguments:
-            path = Path(argument)
-            if argument == STDIN or path.is_file():
+            if argument == STDIN or os.path.isfile(argument):  # noqa: PTH113 - the start of one picture is timed
                 yield from self._met(argument, argument)
-            elif path.is_dir():
+                continue
+            import glob
+            from pathlib import Path
+
+            path = Path(argument)
+            if path.is_dir():
                 for relative in self._walk(str(path), "", ordered):
                     if os.path.splitext(relative)[1].lower() in self._suffixes:  # noqa: PTH122 - a Path for each is slow
                         yield from self._met(str(path / relative), relative)
@@ -93,7 +95,8 @@ class Pictures:
                     else:
                         yield relative + name
             except OSError as error:
-                self.unreadable.append(f"{Path(root, relative)}: the folder cannot be read: {error.strerror}")
+                folder = os.path.join(root, relative).rstrip("/")  # noqa: PTH118 - likewise
+                self.unreadable.append(f"{folder}: the folder cannot be read: {error.strerror}")
                 return
             if not isinstance(names, list) or len(names) < _NAMES_AT_ONCE:
                 return

@@ -6,7 +6,6 @@ every record as one text, so that an interruption leaves whole records.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 import json
@@ -62,6 +61,8 @@ def _write_jsonl(write: Callable[[str], object]) -> Writer:
 
 
 def _write_csv(write: Callable[[str], object]) -> Writer:
+    import csv
+
     write("image,rank,index,label,score,error\n")
     while True:
         record = yield

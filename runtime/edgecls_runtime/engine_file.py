@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from edgecls_runtime.backends import ENGINE_SUFFIXES, is_engine
 from edgecls_runtime.errors import ManifestError, ModelError
 from edgecls_runtime.manifest import MAX_MANIFEST_BYTES, Manifest, from_document
 
 __all__ = ["ENGINE_SUFFIXES", "SIDECAR_VERSION", "BatchProfile", "EngineSidecar", "is_engine", "read", "sidecar_path"]
 
-ENGINE_SUFFIXES = (".engine", ".plan")
 SIDECAR_VERSION = "1.0"
 
 Flavour = Literal["tensorrt", "tensorrt_rtx"]
@@ -107,11 +107,6 @@ class EngineSidecar:
         # The manifest has a reader of its own, for its own version.
         sidecar: EngineSidecar = from_document(cls, {**document, "manifest": None}, where, ignore_unknown=newer)
         return dataclasses.replace(sidecar, manifest=manifest)
-
-
-def is_engine(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file is called an engine: nothing in a plan's bytes is documented to tell."""
-    return Path(path).suffix in ENGINE_SUFFIXES
 
 
 def sidecar_path(path: str | os.PathLike[str]) -> Path:

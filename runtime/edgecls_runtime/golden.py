@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecls_runtime.engine_file import is_engine
+from edgecls_runtime.backends import is_engine
 from edgecls_runtime.errors import ManifestError, VerificationError
 from edgecls_runtime.loaded import scores_from_logits
 from edgecls_runtime.loading import load_model

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from edgecls_runtime import manifest as manifests
 from edgecls_runtime import onnx_file
-from edgecls_runtime.backends import default_provider, open_backend
+from edgecls_runtime.backends import default_provider, is_engine, open_backend
 from edgecls_runtime.backends.settings import Placement, SessionSettings
-from edgecls_runtime.engine_file import is_engine
 from edgecls_runtime.errors import ManifestError, ModelError
 from edgecls_runtime.loaded import LoadedModel
 from edgecls_runtime.preprocess import Preprocess

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgecls_runtime.cpus import usable_cpus
+from edgecls_runtime.cpus import read_text, usable_cpus
+
+if TYPE_CHECKING:
+    from edgecls_runtime.cpus import StrPath
 
 __all__ = ["Machine", "cpu_flags", "cpu_name", "gpu_names", "this_machine"]
 
-_ROOT = Path("/")
 # Those that decide how fast, and for INT8 how right, a CPU runs a model. AVX-VNNI and AVX512-VNNI add products of 8-bit
 # integers in 32 bits, as asimddp (NEON's dot product) and i8mm do on ARM.
 _CPU_FLAGS = (
@@ -39,7 +41,7 @@ class Machine:
     gpus: tuple[str, ...]
 
 
-def this_machine(root: Path = _ROOT) -> Machine:
+def this_machine(root: StrPath = "/") -> Machine:
     """Describe this machine.
 
     Args:
@@ -54,40 +56,32 @@ def this_machine(root: Path = _ROOT) -> Machine:
     )
 
 
-def cpu_name(root: Path = _ROOT) -> str:
+def cpu_name(root: StrPath = "/") -> str:
     """Return the CPU's name; a board's where the kernel names no CPU, as on ARM."""
-    board = root / "proc/device-tree/model"
-    return _cpuinfo(root, "model name") or _text(board).strip("\0 \n") or platform.processor() or platform.machine()
+    cpuinfo = read_text(root, "proc/cpuinfo")
+    board = read_text(root, "proc/device-tree/model")
+    return _field(cpuinfo, "model name") or board or platform.processor() or platform.machine()
 
 
-def cpu_flags(root: Path = _ROOT) -> tuple[str, ...]:
+def cpu_flags(root: StrPath = "/") -> tuple[str, ...]:
     """Return the CPU's flags that matter to inference, by the kernel's names."""
-    present = set((_cpuinfo(root, "flags") or _cpuinfo(root, "Features")).split())
+    cpuinfo = read_text(root, "proc/cpuinfo")
+    present = (_field(cpuinfo, "flags") or _field(cpuinfo, "Features")).split()
     return tuple(flag for flag in _CPU_FLAGS if flag in present)
 
 
-def gpu_names(root: Path = _ROOT) -> tuple[str, ...]:
+def gpu_names(root: StrPath = "/") -> tuple[str, ...]:
     """Return the names of the GPUs that NVIDIA's driver serves; none where it is not loaded."""
-    names = []
-    folder = root / "proc/driver/nvidia/gpus"
-    for path in sorted(folder.glob("*/information")):
-        for line in _text(path).splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "Model":
-                names.append(value.strip())
-    return tuple(names)
+    folder = os.path.join(root, "proc/driver/nvidia/gpus")
+    gpus = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    names = [_field(read_text(folder, gpu, "information"), "Model") for gpu in gpus]
+    return tuple(name for name in names if name)
 
 
-def _cpuinfo(root: Path, key: str) -> str:
-    for line in _text(root / "proc/cpuinfo").splitlines():
+def _field(text: str, key: str) -> str:
+    """Return the first value of ``key : value`` lines; empty if there is none."""
+    for line in text.splitlines():
         name, _, value = line.partition(":")
         if name.strip() == key:
             return value.strip()
     return ""
-
-
-def _text(path: Path) -> str:
-    try:
-        return os.fsdecode(path.read_bytes())
-    except OSError:
-        return ""

@@ -7,10 +7,8 @@ version is newer than its own. Everything else that is missing, ill-typed or unk
 
 from __future__ import annotations
 
-import base64
 import binascii
 import dataclasses
-import hashlib
 import json
 import types
 import typing
@@ -229,11 +227,11 @@ class Golden:
     @staticmethod
     def encode_logits(logits: NDArray[np.float32]) -> str:
         """Return float32 [pictures, classes] as text."""
-        return base64.b64encode(logits.astype("<f4").tobytes()).decode("ascii")
+        return binascii.b2a_base64(logits.astype("<f4").tobytes(), newline=False).decode("ascii")
 
     def logits(self) -> NDArray[np.float32]:
         """Return float32 [pictures, classes]."""
-        flat = np.frombuffer(base64.b64decode(self.logits_f32_base64, validate=True), "<f4")
+        flat = np.frombuffer(binascii.a2b_base64(self.logits_f32_base64, strict_mode=True), "<f4")
         return flat.reshape(len(self.pixels_sha256), -1).astype(np.float32)
 
 
@@ -302,6 +300,8 @@ class Manifest:
 
     def contract_sha256(self) -> str:
         """Return the SHA-256 of what turns a picture into an input and an output into names."""
+        import hashlib
+
         preprocess = dataclasses.asdict(self.preprocess)
         if self.preprocess.input_layout == "NCHW-float":
             del preprocess["input_layout"]  # new in 1.2: what did not change keeps its digest
@@ -396,6 +396,8 @@ def _value(hint: Any, value: object, where: str, ignore_unknown: bool) -> Any:
         count = None if arguments[-1] is Ellipsis else len(arguments)
         if not isinstance(value, list) or (count is not None and len(value) != count):
             raise _bad(where, f"is {_show(value)}, not a list" + (f" of {count}" if count else ""))
+        if set(map(type, value)) <= {arguments[0]}:
+            return tuple(value)  # a thousand labels, at once
         return tuple(_value(arguments[0], item, f"{where}[{i}]", ignore_unknown) for i, item in enumerate(value))
     if origin is dict:
         if not isinstance(value, dict):
@@ -444,8 +446,8 @@ def _check_consistency(manifest: Manifest, where: str) -> None:
     if golden is None:
         return
     try:
-        size = len(base64.b64decode(golden.logits_f32_base64, validate=True))
-    except binascii.Error as error:
+        size = len(binascii.a2b_base64(golden.logits_f32_base64, strict_mode=True))
+    except ValueError as error:
         raise _bad(where, f"golden: logits_f32_base64: is not base64 ({error})") from error
     pictures = len(golden.pixels_sha256)
     if pictures == 0 or size != 4 * pictures * classes:

@@ -8,17 +8,14 @@ https://protobuf.dev/programming-guides/encoding/.
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from edgecls_runtime.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Self
 
 __all__ = ["OnnxHeader", "TensorInfo", "graph_sha256", "read_header", "write_metadata"]
@@ -43,8 +40,7 @@ _ELEMENT_TYPES = {
 _Field: TypeAlias = "tuple[int, int, int, int]"  # number, value if it is a varint, start, end
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """Name, element type and shape of an input or output; an int is a fixed axis, a name a free one, None unknown."""
 
     name: str
@@ -56,8 +52,7 @@ class TensorInfo:
         return f"{self.name}: {self.dtype} {axes}"
 
 
-@dataclass(frozen=True)
-class OnnxHeader:
+class OnnxHeader(NamedTuple):
     """What surrounds the weights of an ONNX file.
 
     Attributes:
@@ -98,32 +93,29 @@ def read_header(path: str | os.PathLike[str]) -> OnnxHeader:
                 key, entry = file.entry(start, end)
                 metadata[key] = entry
 
-        names: dict[int, list[tuple[int, int]]] = {}
+        spans: dict[int, list[tuple[int, int]]] = {}
         for number, _, start, end in file.fields(*graph):
-            names.setdefault(number, []).append((start, end))
-        initializers: set[str] = set()
-        external: dict[str, None] = {}  # a set that keeps its order
-        for start, end in names.get(_GRAPH_INITIALIZER, []):
-            for number, _, begin, stop in file.fields(start, end):
-                if number == _TENSOR_NAME:
-                    initializers.add(file.text(begin, stop))
-                elif number == _TENSOR_EXTERNAL_DATA:
-                    key, entry = file.entry(begin, stop)
-                    if key == "location":
-                        external[entry] = None
-        inputs = tuple(_tensor(file, *span) for span in names.get(_GRAPH_INPUT, []))
-        outputs = tuple(_tensor(file, *span) for span in names.get(_GRAPH_OUTPUT, []))
+            spans.setdefault(number, []).append((start, end))
+        inputs = [_tensor(file, *span) for span in spans.get(_GRAPH_INPUT, [])]
+        outputs = [_tensor(file, *span) for span in spans.get(_GRAPH_OUTPUT, [])]
+        weights = spans.get(_GRAPH_INITIALIZER, [])
+        if len(inputs) > 1:
+            names = {file.text(begin, stop) for begin, stop in file.subfields(weights, _TENSOR_NAME)}
+            inputs = [info for info in inputs if info.name not in names]
+        # Quantized files have thousands of small ones; of those only the few that may lie elsewhere are walked.
+        large = [span for span in weights if span[1] - span[0] > 4096 or b"location" in bytes(file.view[slice(*span)])]
+        entries = [file.entry(begin, stop) for begin, stop in file.subfields(large, _TENSOR_EXTERNAL_DATA)]
         header = OnnxHeader(
             ir_version=ir_version,
             producer=" ".join(part for part in producer if part),
             opset=opset,
-            inputs=tuple(info for info in inputs if info.name not in initializers),
-            outputs=outputs,
-            last_op=_maker(file, names.get(_GRAPH_NODE, []), outputs[0].name) if outputs else "",
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            last_op=_maker(file, spans.get(_GRAPH_NODE, []), outputs[0].name) if outputs else "",
             metadata=metadata,
-            external_files=tuple(external),
+            external_files=tuple(dict.fromkeys(value for key, value in entries if key == "location")),
         )
-    _check_external_files(Path(path), header.external_files)
+    _check_external_files(os.fspath(path), header.external_files)
     return header
 
 
@@ -133,6 +125,8 @@ def graph_sha256(path: str | os.PathLike[str]) -> str:
     Raises:
         ModelError: as `read_header`.
     """
+    import hashlib
+
     with _OnnxBytes(path) as file:
         start, end = file.graph
         return hashlib.sha256(file.view[start:end]).hexdigest()
@@ -189,11 +183,12 @@ class _OnnxBytes:
 
     def fields(self, start: int = 0, end: int | None = None) -> Iterator[_Field]:
         """Walk the fields of the message at [start, end)."""
-        end = len(self.view) if end is None else end
+        view = self.view
+        end = len(view) if end is None else end
         position = start
         while position < end:
             tag, position = self._varint(position, end)
-            number, wire = tag >> 3, tag & 7
+            wire = tag & 7
             value, begin = 0, position
             if wire == _VARINT:
                 value, position = self._varint(position, end)
@@ -205,15 +200,20 @@ class _OnnxBytes:
             else:
                 raise self._damaged(f"wire type {wire} at byte {position}")
             if position > end:
-                if (
-                    self.view[0] != _MODEL_IR_VERSION << 3
-                ):  # every writer begins with the version; a stray file does not
+                if view[0] != _MODEL_IR_VERSION << 3:  # every writer begins with the version; a stray file does not
                     raise self._damaged(f"{position:,} bytes announced, {end:,} are there")
                 raise ModelError(
                     f"{self.where}: is cut short: {position:,} bytes announced, {end:,} are there",
                     "Copy or export the file again.",
                 )
-            yield number, value, begin, position
+            yield tag >> 3, value, begin, position
+
+    def subfields(self, spans: Iterable[tuple[int, int]], wanted: int) -> Iterator[tuple[int, int]]:
+        """Walk the fields of one number in several messages."""
+        for span in spans:
+            for number, _, start, end in self.fields(*span):
+                if number == wanted:
+                    yield start, end
 
     def text(self, start: int, end: int) -> str:
         """Return a string field."""
@@ -234,6 +234,8 @@ class _OnnxBytes:
         return graphs[0]
 
     def _varint(self, position: int, end: int) -> tuple[int, int]:
+        if position < end and (byte := self.view[position]) < 0x80:  # most are a single byte
+            return byte, position + 1
         result = 0
         for shift in range(0, 70, 7):
             if position >= end:
@@ -298,16 +300,16 @@ def _maker(file: _OnnxBytes, nodes: list[tuple[int, int]], output: str) -> str:
     return ""
 
 
-def _check_external_files(path: Path, locations: tuple[str, ...]) -> None:
-    folder = path.resolve().parent
+def _check_external_files(path: str, locations: tuple[str, ...]) -> None:
+    folder = os.path.dirname(os.path.realpath(path))
     for location in locations:
-        file = (folder / location).resolve()
-        if not file.is_relative_to(folder):
+        file = os.path.realpath(os.path.join(folder, location))
+        if os.path.commonpath([folder, file]) != folder:
             raise ModelError(
                 f"{path}: keeps weights in {location!r}, outside its own folder",
                 "Do not run a model that reads foreign files; ask its maker for a single-file model.",
             )
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise ModelError(
                 f"{path}: keeps weights in {location!r}, which is missing beside it",
                 f"Copy {location} into {folder}, or save the model as one file.",

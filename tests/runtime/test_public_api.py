@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +42,19 @@ def test_the_runtime_never_imports_the_training_side() -> None:
 
 def test_importing_the_package_alone_loads_no_numpy() -> None:
     assert "numpy" not in run("import sys, edgecls_runtime; print(*sys.modules)").split()
+
+
+def test_the_first_answer_takes_no_more_modules_than_it_needs(models: Path) -> None:
+    """Each costs a device time at every start, and its dataclasses the most of it."""
+    loaded = run(
+        "import sys; import numpy, onnxruntime, PIL.Image, PIL.JpegImagePlugin; before = set(sys.modules)\n"
+        "from edgecls_runtime import Classifier\n"
+        f"Classifier.load({str(models / 'tiny.onnx')!r}).predict(numpy.zeros((40, 40, 3), 'uint8'))\n"
+        "print(*sorted(set(sys.modules) - before))"
+    ).split()
+    ours = ["", "backends", "backends.onnxruntime", "backends.settings", "classifier", "cpus", "errors", "loaded"]
+    ours += ["loading", "manifest", "onnx_file", "preprocess", "resizing"]
+    assert [name for name in loaded if name.startswith("edgecls")] == [
+        f"edgecls_runtime.{name}".rstrip(".") for name in ours
+    ]
+    assert {"pathlib", "hashlib", "tempfile", "click", "concurrent.futures"}.isdisjoint(loaded)

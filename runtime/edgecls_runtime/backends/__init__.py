@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgecls_runtime.backends.settings import SessionSettings
@@ -9,18 +10,26 @@ from edgecls_runtime.cpus import default_threads
 from edgecls_runtime.errors import ProviderError
 
 if TYPE_CHECKING:
-    import os
-
     import numpy as np
     from numpy.typing import NDArray
 
     from edgecls_runtime.onnx_file import TensorInfo
     from edgecls_runtime.preflight import Plan
 
-__all__ = ["PROVIDERS", "Backend", "SessionSettings", "default_provider", "open_backend"]
+__all__ = [
+    "ENGINE_SUFFIXES",
+    "PROVIDERS",
+    "Backend",
+    "SessionSettings",
+    "default_provider",
+    "is_engine",
+    "open_backend",
+]
 
 PROVIDERS = ("cpu", "cuda", "openvino", "tensorrt")
 """Where a model can run, each strictly: what was asked for, or a `ProviderError`."""
+
+ENGINE_SUFFIXES = (".engine", ".plan")
 
 
 class Backend(Protocol):
@@ -51,10 +60,13 @@ class Backend(Protocol):
         ...
 
 
+def is_engine(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is called an engine: nothing in a plan's bytes is documented to tell."""
+    return os.path.splitext(path)[1] in ENGINE_SUFFIXES
+
+
 def default_provider(path: str | os.PathLike[str]) -> str:
     """Return where a file runs if nobody says: an engine on TensorRT, all else on the CPU."""
-    from edgecls_runtime.engine_file import is_engine  # brings numpy, which `edgecls --help` can do without
-
     return "tensorrt" if is_engine(path) else "cpu"
 
 
@@ -83,8 +95,6 @@ def open_backend(
         ProviderError: the provider is unknown, not there, has no such setting, or cannot run such a file.
         MissingDependencyError: its package is not installed.
     """
-    from edgecls_runtime.engine_file import is_engine
-
     provider = default_provider(path) if provider is None else provider
     if provider not in PROVIDERS:
         raise ProviderError(f"provider {provider!r}: is unknown", f"Choose one of: {', '.join(PROVIDERS)}")
