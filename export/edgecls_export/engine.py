@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecls_export.engine_options import Builder, EngineOptions, open_builder
+from edgecls_export.file_sets import whole_files
 from edgecls_export.plan import build_plan
 from edgecls_runtime import golden, manifest, onnx_file
 from edgecls_runtime.engine_file import ENGINE_SUFFIXES, BatchProfile, EngineSidecar, is_engine, sidecar_path
 from edgecls_runtime.errors import ExportError, OutputError
-from edgecls_runtime.output import check_writable, whole_files
+from edgecls_runtime.output import check_writable
 from edgecls_runtime.preflight import this_platform
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecls_export.file_sets import check_new_folder, whole_folder
 from edgecls_runtime import engine_file, manifest, onnx_file
 from edgecls_runtime.errors import ExportError, OutputError
-from edgecls_runtime.output import check_new_folder, whole_folder
 
 if TYPE_CHECKING:
     import os
