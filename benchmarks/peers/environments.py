@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 REQUIREMENTS = HERE / "requirements"
 CONVERTER = "torch"  # the environment that convert.py runs in
+SOURCES = {"transformers": ("fp32", "int8"), "ncnn": ("weights",), "litert": ("weights",)}  # of what convert.py makes
 
 
 class NotAvailableError(Exception):
@@ -38,6 +39,7 @@ def python_of(folder: Path, name: str) -> Path:
 def converted(folder: Path, target: str, files: dict[str, str]) -> Path:
     """Return the folder with what `convert.py` makes of the files for a target."""
     python = python_of(folder, CONVERTER)
+    files = {name: files[name] for name in SOURCES[target]}
     sources = [*map(Path, files.values()), HERE / "convert.py", REQUIREMENTS / f"{CONVERTER}.txt"]
     key = hashlib.sha256("".join(map(_sha256, sources)).encode()).hexdigest()[:16]
     finished = folder / "converted" / f"{target}-{key}"

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import click
 from catalogue import PEERS, Peer
-from environments import NotAvailableError, converted, python_of
+from environments import ROOT, NotAvailableError, converted, python_of
 from PIL import Image
 from report import disagreements, plot, rows_of, table
 from turns import Worker, cpu_seconds_of_others, start, take_turns
@@ -53,7 +53,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--large-pictures", type=click.IntRange(2), default=8, show_default=True, help="Of 12 megapixels.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--only", multiple=True, metavar="WORDS", help="Peers with these words in their names, and edgecls.")
-@click.option("--environments", type=FOLDER, default=Path(__file__).parent / ".venv-peers", show_default="beside this")
+@click.option("--environments", type=FOLDER, default=ROOT / ".venv-peers", show_default=".venv-peers")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=RESULTS / "peers.json")
 def main(
     model_fp32: Path,
@@ -88,13 +88,14 @@ def main(
         seconds, sections, others = {}, {}, {}
         for section, paths in sets.items():
             present = [peer for peer in peers if section in peer.wanted and peer.key in workers]
-            began, spent = time.monotonic(), cpu_seconds_of_others(workers.values())
+            pids = [worker.pid for worker in workers.values()]
+            began, spent = time.monotonic(), cpu_seconds_of_others(pids)
             with click.progressbar(length=rounds * len(paths), label=TITLES[section]) as bar:
                 seconds[section], top5, dropped = take_turns(
                     {peer.key: workers[peer.key] for peer in present}, paths, rounds, lambda: bar.update(1)
                 )
             if spent is not None:
-                spent = cpu_seconds_of_others(workers.values()) - spent
+                spent = cpu_seconds_of_others(pids) - spent
                 others[section] = round(spent / (time.monotonic() - began), 3)
             sections[section] = rows_of(section, peers, seconds[section], top5, reasons | dropped)
         versions = {peer.environment: workers[peer.key].versions for peer in peers if peer.key in workers}
@@ -139,31 +140,35 @@ def start_all(
     peers: list[Peer], environments: Path, files: dict[str, str], threads: int, picture: str
 ) -> tuple[dict[str, Worker], dict[str, str]]:
     """Return the loaded peers, and why the others are not."""
+    ready: dict[str, Worker] = {}
+    reasons: dict[str, str] = {}
+    prepared: dict[tuple[str, str], tuple[Path, dict[str, str]] | str] = {}
+    ways = dict.fromkeys((peer.environment, peer.needs) for peer in peers)
+    with click.progressbar(ways, label="Environments and conversions") as bar:
+        for environment, target in bar:
+            try:
+                python = python_of(environments, environment)
+                needed = {target: str(converted(environments, target, files))} if target else {}
+                prepared[environment, target] = python, files | needed
+            except NotAvailableError as reason:
+                prepared[environment, target] = str(reason)
 
-    def one(peer: Peer) -> Worker | str:
+    def load(peer: Peer) -> Worker | str:
+        found = prepared[peer.environment, peer.needs]
+        if isinstance(found, str):
+            return found
         try:
-            python = python_of(environments, peer.environment)
-            needed = {peer.needs: str(converted(environments, peer.needs, files))} if peer.needs else {}
-            return start(peer, python, files | needed, threads, environments, picture)
+            return start(peer, *found, threads, environments, picture)
         except NotAvailableError as reason:
             return str(reason)
 
-    ready: dict[str, Worker] = {}
-    reasons: dict[str, str] = {}
-    with click.progressbar(length=len(peers), label="Loading") as bar:
-        # What several need is made before they are started two at a time.
-        for peer in {(peer.environment, peer.needs): peer for peer in peers}.values():
-            with contextlib.suppress(NotAvailableError):
-                python_of(environments, peer.environment)
-                if peer.needs:
-                    converted(environments, peer.needs, files)
-        with ThreadPoolExecutor(2) as pool:
-            for peer, result in zip(peers, pool.map(one, peers), strict=True):
-                if isinstance(result, str):
-                    reasons[peer.key] = result
-                else:
-                    ready[peer.key] = result
-                bar.update(1)
+    with ThreadPoolExecutor(2) as pool, click.progressbar(length=len(peers), label="Loading") as bar:
+        for peer, result in zip(peers, pool.map(load, peers), strict=True):
+            if isinstance(result, str):
+                reasons[peer.key] = result
+            else:
+                ready[peer.key] = result
+            bar.update(1)
     return ready, reasons
 
 

@@ -149,16 +149,16 @@ def take_turns(
     return seconds, top5, dropped
 
 
-def cpu_seconds_of_others(workers: Iterable[Worker]) -> float | None:
-    """Return the CPU time that this machine has so far spent on others than us; None where nothing tells."""
+def cpu_seconds_of_others(pids: Iterable[int], proc: Path = Path("/proc")) -> float | None:
+    """Return the CPU time that this machine has spent so far on others than this process and those; None if unknown."""
     if sys.platform != "linux":
         return None
     tick = os.sysconf("SC_CLK_TCK")
     # user, nice, system, idle, iowait, irq, softirq, steal: all but idle and iowait.
-    times = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    times = [int(word) for word in (proc / "stat").read_text().split("\n", 1)[0].split()[1:9]]
     ours = time.process_time()
-    for worker in workers:
-        user, system = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    for pid in pids:
+        user, system = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[11:13]
         ours += (int(user) + int(system)) / tick
     return (sum(times) - times[3] - times[4]) / tick - ours
 
