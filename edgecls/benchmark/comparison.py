@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 
     from edgecls.benchmark.intervals import Interval
 
-__all__ = ["CONFIDENCE", "EXIT_STATUS", "Comparison", "Row", "Side", "Verdict", "compare", "setup_key"]
+__all__ = [
+    "CONFIDENCE",
+    "EXIT_STATUS",
+    "Comparison",
+    "Row",
+    "Side",
+    "Verdict",
+    "check_comparable",
+    "compare",
+    "setup_key",
+]
 
 Verdict: TypeAlias = Literal["pass", "inconclusive", "regression"]
 
@@ -187,13 +197,8 @@ def compare(
     """
     if not 0 <= max_regression < math.inf:
         raise ValueError(f"max_regression is {max_regression}, must be a share of 0 or more")
-    sides = tuple(
-        Side(name=name, file=document.model.file, sha256=document.model.sha256, created=document.created)
-        for name, document in zip(
-            _apart(names or (baseline.model.file, contender.model.file)), (baseline, contender), strict=True
-        )
-    )
-    warnings = [*_check_machines(baseline, contender, sides, any_machine), *_check_work(baseline, contender, sides)]
+    sides = _sides(baseline, contender, names)
+    warnings = check_comparable(baseline, contender, any_machine=any_machine, names=names)
     pairs = _pairs(baseline, contender, sides)
     error = (1 - CONFIDENCE) / 2 / (looks * max(1, len(pairs)))
     for side, document in zip(sides, (baseline, contender), strict=True):
@@ -212,6 +217,30 @@ def compare(
         warnings=tuple(warnings),
         complete=baseline.complete and contender.complete,
         rows=tuple(_row(*pair, max_regression, error, in_turn=in_turn) for pair in pairs),
+    )
+
+
+def check_comparable(
+    baseline: Document, contender: Document, *, any_machine: bool = False, names: tuple[str, str] | None = None
+) -> list[str]:
+    """Refuse what `compare` refuses whatever was measured: other machines, architectures and pictures.
+
+    Returns:
+        What differs and may, each a sentence.
+
+    Raises:
+        OtherMachineError: the machines differ; names the fields.
+        BenchmarkError: something else differs that makes the comparison meaningless.
+    """
+    sides = _sides(baseline, contender, names)
+    return [*_check_machines(baseline, contender, sides, any_machine), *_check_work(baseline, contender, sides)]
+
+
+def _sides(baseline: Document, contender: Document, names: tuple[str, str] | None) -> tuple[Side, ...]:
+    named = _apart(names or (baseline.model.file, contender.model.file))
+    return tuple(
+        Side(name=name, file=document.model.file, sha256=document.model.sha256, created=document.created)
+        for name, document in zip(named, (baseline, contender), strict=True)
     )
 
 

@@ -107,8 +107,10 @@ def bench(
     The exit status is 1 if a setup failed; the others are measured all the same. With --baseline it is the verdict's:
     0 pass, 1 regression, 3 inconclusive, 4 another machine.
     """
+    from edgecls.benchmark.comparison import check_comparable
     from edgecls.benchmark.comparison import compare as compare_documents
     from edgecls.benchmark.files import read, write
+    from edgecls.benchmark.fingerprint import this_fingerprint
     from edgecls.benchmark.measurement import Measurement, describe_model
     from edgecls.benchmark.picture_sets import open_pictures
     from edgecls.benchmark.setups import orders_for
@@ -124,6 +126,11 @@ def bench(
         if pictures.left_out:
             click.echo(f"note: {len(pictures.paths)} pictures are used, {pictures.left_out:,} are not", err=True)
         orders = orders_for(model, pictures.paths, **asked)
+        if earlier is not None:  # now, and not after the measurement
+            here = dataclasses.replace(
+                earlier, machine=this_fingerprint(), model=description, pictures=pictures.description
+            )
+            check_comparable(earlier, here, any_machine=any_machine, names=(str(baseline), model))
         measurement = Measurement(orders, _effort(duration, iterations, quick, cold_starts))
         interruption = measure(measurement)
         document = measurement.to_document(

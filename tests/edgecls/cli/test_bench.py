@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import importlib.resources
 import json
 import os
@@ -244,3 +245,44 @@ def test_help_needs_no_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "cause"),
+    [
+        ({}, 4, "tiny.onnx: was measured on another machine than base.json: cpu is "),
+        ({"here": True}, 1, "tiny.onnx: measured tiny, base.json mobilenet_v2"),
+        ({"here": True, "arch": "tiny"}, 1, "was measured on other pictures than base.json"),
+        ({"text": "{"}, 1, "base.json: is not valid JSON"),
+        (
+            {"text": '{"schema": "edgecls.bench/2"}'},
+            1,
+            "base.json: is not a benchmark: its schema is 'edgecls.bench/2'",
+        ),
+    ],
+)
+def test_a_baseline_that_fits_nothing_is_refused_before_anything_is_measured(
+    in_process: Run,
+    models: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, Any],
+    status: int,
+    cause: str,
+) -> None:
+    from drawn_documents import document, run
+
+    from edgecls.benchmark import files, measurement
+    from edgecls.benchmark.fingerprint import this_fingerprint
+
+    base = document(run(40))
+    if "here" in changed:
+        base = dataclasses.replace(base, machine=this_fingerprint())
+    base = dataclasses.replace(base, model=dataclasses.replace(base.model, arch=changed.get("arch", base.model.arch)))
+    (tmp_path / "base.json").write_text(changed.get("text", files.to_json(base)))
+    monkeypatch.setattr(measurement.Measurement, "run", lambda *_: pytest.fail("measured"))
+    done = in_process("bench", models / "tiny.onnx", "--images", photos, "--baseline", "base.json")
+    assert done.returncode == status, done.stderr
+    assert cause in done.stderr
+    assert len(done.stderr.splitlines()) == 2
