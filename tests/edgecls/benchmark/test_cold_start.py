@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from edgecls.benchmark import cold_start_process
 from edgecls.benchmark.cold_start import start_cold
 from edgecls.benchmark.worker import Order
+from edgecls_runtime import Classifier
+from edgecls_runtime.backends import onnxruntime, openvino
 from edgecls_runtime.errors import BenchmarkError
 
 
@@ -22,3 +25,23 @@ def test_a_foreign_model_starts_too_and_a_failure_says_why(models: Path, picture
     assert start_cold(Order(model=str(models / "foreign.onnx"), pictures=pictures)).first_ms > 0
     with pytest.raises(BenchmarkError, match=r"nan\.onnx: the process of a cold start failed: .*returned nan"):
         start_cold(Order(model=str(models / "nan.onnx"), pictures=pictures))
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "imported"),
+    [("m.onnx", "cpu", ["onnxruntime"]), ("m.onnx", "openvino", ["openvino"]), ("m.engine", "tensorrt", [])],
+)
+def test_the_engine_is_imported_before_the_model_is_loaded(
+    model: str, provider: str, imported: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def load(*_: object, **__: object) -> None:
+        raise BenchmarkError(f"loaded after {calls}", "")
+
+    monkeypatch.setattr(onnxruntime, "import_onnxruntime", lambda: calls.append("onnxruntime"))
+    monkeypatch.setattr(openvino, "import_openvino", lambda: calls.append("openvino"))
+    monkeypatch.setattr(Classifier, "load", load)
+    with pytest.raises(BenchmarkError, match="loaded after"):
+        cold_start_process.main({"model": model, "picture": "a.jpg", "provider": provider, "settings": {}})
+    assert calls == imported

@@ -161,3 +161,16 @@ def test_the_true_ratio_lies_outside_as_rarely_as_was_asked_for(
     assert below <= 20
     assert above <= 20
     assert below + above >= 4  # nor are the intervals wider than need be
+
+
+def test_the_less_certain_of_the_two_decides_the_degrees_of_freedom() -> None:
+    noisy = [[5.0 * times] for times in (1.0, 1.03, 0.98, 1.05, 0.99, 1.02)]
+    steady = [[5.0]] * 40
+    for pair, freedom in (((noisy, noisy), 10), ((steady, noisy), 5), ((noisy, steady), 5)):
+        found = ratio_of_medians(*pair, error=0.025)
+        assert found is not None
+        errors = [intervals._Medians(rounds).standard_error for rounds in pair]
+        assert intervals._Medians(noisy).independent == 6
+        margin = student_quantile(0.975, freedom) * math.hypot(*errors)
+        assert math.log(found.high / found.ratio) == pytest.approx(margin, rel=1e-6)
+        assert math.log(found.ratio / found.low) == pytest.approx(margin, rel=1e-6)

@@ -243,14 +243,13 @@ def test_a_model_is_described(models: Path, tmp_path: Path) -> None:
 
 def test_all_of_it_with_real_processes(models: Path, pictures: tuple[str, ...]) -> None:
     orders = [Order(model=str(models / "tiny.onnx"), pictures=pictures)]
-    measured = Measurement(orders, Effort(duration_s=None, iterations=6, rounds=2, warmup_s=0.01, cold_starts=1))
+    measured = Measurement(orders, Effort(duration_s=None, iterations=6, rounds=2, warmup_s=0.01, cold_starts=0))
     measured.run()
     document = measured.to_document(describe_model(models / "tiny.onnx"), PICTURES, {})
     assert document.complete
     (run,) = document.runs
     assert (len(run.measured.latency_ms), run.measured.rounds) == (6, (3, 3))
     assert run.setup.provider == "CPUExecutionProvider"
-    assert len(document.cold_starts) == 1
 
 
 def test_ctrl_c_while_real_processes_measure(models: Path, pictures: tuple[str, ...]) -> None:

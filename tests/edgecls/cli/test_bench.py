@@ -38,16 +38,16 @@ def read(path: Path) -> Any:
 def test_a_model_is_measured_and_everything_is_written(
     edgecls: Run, models: Path, photos: Path, tmp_path: Path
 ) -> None:
-    asked = ("--batch", "1,2", "--threads", "1", "--iterations", 4, "--duration", 60, "--cold-starts", 1, "--quick")
+    asked = ("--batch", "1,2", "--threads", "1", "--iterations", 2, "--duration", 60, "--cold-starts", 1, "--quick")
     pages = ("--report", "out.html", "--charts", "charts")
     done = edgecls("bench", models / "tiny.onnx", "--images", photos, *asked, "--json", "out.json", *pages)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("tiny.onnx: tiny fp32, 0.0 MB, SHA-256 ")
     assert "\nsinglestream, CPU, batch 1, 1 thread (onnxruntime " in done.stdout
     assert "\nmultistream, CPU, batch 2, 1 thread (onnxruntime " in done.stdout
-    assert "  4 queries of 2 pictures in 4 rounds, " in done.stdout
+    assert "  2 queries of 2 pictures in 2 rounds, " in done.stdout
     assert "\ncold start, p50 of 1 process\n" in done.stdout
-    assert "4 queries are too few for p90" in done.stdout
+    assert "2 queries are too few for p90" in done.stdout
     document = read(tmp_path / "out.json")
     assert document["schema"] == "edgecls.bench/1"
     assert document["complete"] is True
@@ -55,20 +55,20 @@ def test_a_model_is_measured_and_everything_is_written(
     assert document["options"] == {
         "batch": "1,2",
         "threads": "1",
-        "iterations": "4",
+        "iterations": "2",
         "duration": "60.0",
         "cold-starts": "1",
         "quick": "true",
         "images": str(photos),
     }
-    assert [run["measured"]["rounds"] for run in document["runs"]] == [[1] * 4] * 2
+    assert [run["measured"]["rounds"] for run in document["runs"]] == [[1, 1], [1, 1]]
     assert (tmp_path / "out.html").read_text("utf-8").lower().startswith("<!doctype html>")
     assert list((tmp_path / "charts").glob("*.png"))
     assert "Traceback" not in done.stderr
 
 
 def test_drawn_pictures_and_a_foreign_model(edgecls: Run, models: Path, tmp_path: Path) -> None:
-    asked = ("--scenario", "offline", "--iterations", 2, "--cold-starts", 0, "--no-spinning", "--json", "out.json")
+    asked = ("--scenario", "offline", "--iterations", 1, "--cold-starts", 0, "--no-spinning", "--json", "out.json")
     done = edgecls("bench", models / "foreign.onnx", *asked)
     assert done.returncode == 0, done.stderr
     assert "foreign.onnx: no manifest, " in done.stdout
@@ -84,7 +84,7 @@ def test_a_model_that_fails_midway_leaves_what_there_is(
     edgecls: Run, models: Path, photos: Path, tmp_path: Path
 ) -> None:
     # One setup runs, the other asks a file that takes four pictures a run for two.
-    asked = ("--batch", "1,2", "--images", photos, "--iterations", 2, "--cold-starts", 0)
+    asked = ("--batch", "1,2", "--images", photos, "--iterations", 1, "--cold-starts", 0)
     done = edgecls("bench", models / "fixed4.onnx", *asked, "--json", "out.json")
     assert done.returncode == 1
     assert "failed: " in done.stdout
@@ -93,7 +93,7 @@ def test_a_model_that_fails_midway_leaves_what_there_is(
     assert done.stderr.endswith("error: not everything could be measured\n")
     document = read(tmp_path / "out.json")
     assert document["complete"] is False
-    assert [len(run["measured"]["latency_ms"]) for run in document["runs"]] == [2, 0]
+    assert [len(run["measured"]["latency_ms"]) for run in document["runs"]] == [1, 0]
 
 
 def test_a_model_that_does_not_run_leaves_nothing(
@@ -178,10 +178,10 @@ def test_the_command_and_those_beneath_it_have_help(in_process: Run) -> None:
 
 
 def test_a_file_of_a_commands_name_is_measured_by_its_path(
-    edgecls: Run, models: Path, photos: Path, tmp_path: Path
+    in_process: Run, models: Path, photos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "compare").write_bytes((models / "tiny.onnx").read_bytes())
-    done = edgecls("bench", "./compare", "--images", photos, "--iterations", 1, "--cold-starts", 0)
+    done = in_process("bench", "./compare", "--images", photos, "--iterations", 1, "--cold-starts", 0)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("compare: tiny fp32")
 
@@ -200,15 +200,16 @@ def test_an_interruption_keeps_what_there_is(
                 time.sleep(0.1)
                 if children(process.pid):
                     break
-            time.sleep(4)
+            time.sleep(3)
             process.send_signal(number)
             out, err = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == status, err
     assert "Traceback" not in err
-    if "nothing was measured" in err:
-        pytest.skip("this machine is too slow to have measured anything in 4 s")
+    if "nothing was measured" in err:  # a machine so busy that no query was answered in 3 s
+        assert not (tmp_path / "out.json").exists()
+        return
     assert out.endswith("NOT COMPLETE: interrupted\n")
     document = read(tmp_path / "out.json")
     assert (document["complete"], document["failure"]) == (False, "interrupted")
