@@ -14,8 +14,8 @@ Resize and crop stay outside: no two engines agree on a resize, and the crop's p
 Nothing is folded into the first convolution: it pads with zeros that are normalized already, and its rounding would be
 another. Where an engine divides as IEEE 754 says (ONNX Runtime on a CPU), the floats are those of the runtime bit for
 bit; OpenVINO multiplies by the reciprocal and lies 2 ulp off. A table of the 256 values would be exact everywhere, but
-is slower: on ONNX Runtime Gather takes five times as long, on OpenVINO GatherElements six times, and TensorRT takes
-uint8 into a Cast to float alone. In INT8 files it would spare one QuantizeLinear, and no more.
+neither of its forms is quick on both engines (``benchmarks/embedding.py``). In INT8 files it would spare one
+QuantizeLinear, and no more.
 
 The logits stay an output. By them parity, golden outputs, `evaluate` and `compare` measure such a file as any other;
 who embeds it asks for scores and indices alone.
