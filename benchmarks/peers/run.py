@@ -220,16 +220,16 @@ def write(report: dict, output: Path) -> None:
 
 def markdown(report: dict) -> str:
     parts = []
+    if (busy := max(report["cpus_used_by_others"].values(), default=0)) > QUIET:
+        parts.append(f"**Not to be trusted**: other programs kept {busy:.1f} CPUs busy meanwhile.\n")
     for section, rows in report["sections"].items():
-        parts.append(f"{TITLES[section]}, {report['pictures'][section]} of them:\n\n{table(rows)}")
+        parts.append(f"{TITLES[section]}, {report['pictures'][section]} of them:\n\n{table(section, rows)}")
     here = report["machine"]
     parts.append(
         f"{report['models']['fp32']} and {report['models']['int8']}, file to top-5, {report['threads']} threads, "
         f"{report['rounds']} rounds in turn; {here['cpu']} ({', '.join(here['cpu_flags'])}), {here['logical_cores']} "
         f"logical cores; {report['date']}. Medians of paired ratios; in brackets the 95 % interval. {named(report)}.\n"
     )
-    if (busy := max(report["cpus_used_by_others"].values(), default=0)) > QUIET:
-        parts.append(f"**Not to be trusted**: other programs kept {busy:.1f} CPUs busy meanwhile.\n")
     return "\n".join(parts)
 
 
