@@ -65,7 +65,7 @@ def rows_of(
         row["ratio_to_edgecls"] = {
             precision: ratio(seconds[peer.key], seconds[key])
             for precision, key in references.items()
-            # An INT8 peer against edgecls in FP32 would say little, but for edgecls itself.
+            # Something in INT8 against edgecls in FP32 would say little.
             if key in seconds and key != peer.key and (peer.precision != "int8" or precision == "int8")
         }
         row["wanted"] = peer.wanted[section]
