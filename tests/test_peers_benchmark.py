@@ -175,12 +175,33 @@ def test_the_table_has_a_row_for_everybody_and_says_what_was_missed(peers: None)
     seconds = {key: [[time], [time]] for key, time in times.items()}
     top5 = {key: [[1], [2]] for key in times}
     rows = rows_of("photos", everyone, seconds, top5, {"absent, FP32": "no wheel | for this\nmachine"})
-    lines = table(rows).splitlines()[2:]
+    lines = table("photos", rows).splitlines()[2:]
     assert [line.split(" |")[0] for line in lines] == ["| edgecls", "| edgecls", "| quick", "| alike", "| absent"]
     assert re.search(r"15\.0 ms \| \*\*1\.50\*\* \(1\.50-1\.50\) \| \*\*3\.00\*\*.*\| FP32 at least 2\.00: \*\*missed\*\*; INT8 at least 2\.00 \| 100% \|", lines[2])  # fmt: skip  # noqa: E501
     assert "| 5.0 ms |  | **1.00** (1.00-1.00) | INT8 at least 1.00 |" in lines[3]  # nothing against FP32
     assert "not measured: no wheel / for this machine |" in lines[4]
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_large_pictures_are_timed_against_the_quick_decode_and_answered_against_the_exact_one(peers: None) -> None:
+    from catalogue import REFERENCES, Peer
+    from report import rows_of, table
+
+    quick = REFERENCES["large"]
+    least = {"edgecls": {}, quick: {}, "other": {"fp32": 3.0, "int8": 0.5}}
+    everyone = [
+        Peer(name=name, environment="e", worker="w", wanted={"large": ratios}) for name, ratios in least.items()
+    ]
+    seconds = {"edgecls, FP32": [[0.04]], f"{quick}, FP32": [[0.01]], "other, FP32": [[0.05]]}
+    top5 = {"edgecls, FP32": [[1], [2]], f"{quick}, FP32": [[1], [3]], "other, FP32": [[1], [2]]}
+    text = table("large", rows_of("large", everyone, seconds, top5, {}))
+    assert f"| times {quick} FP32 |" in text
+    assert f"| {quick} | FP32 | 10.0 ms |  |  |  | 50% |" in text
+    assert (
+        "**5.00** (5.00-5.00) |  | FP32 at least 3.00; INT8 at least 0.50 (edgecls at most 2.00 times it): not" in text
+    )
+    del seconds[f"{quick}, FP32"]
+    assert "FP32 at least 3.00: not measured" in table("large", rows_of("large", everyone, seconds, top5, {}))
 
 
 def test_the_result_can_be_read_again_and_drawn(peers: None, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ PEERS = [
         environment="runtime",
         worker="edgecls",
         options={"decode": "fast"},
+        same_pixels=False,
         wanted={"photos": {}, "large": {}},
     ),
     *_both(

@@ -65,12 +65,12 @@ def rows_of(
         row["ratio_to_edgecls"] = {
             precision: ratio(seconds[peer.key], seconds[key])
             for precision, key in references.items()
-            # An INT8 peer against edgecls in FP32 would say little, but for edgecls itself.
+            # Something in INT8 against edgecls in FP32 would say little.
             if key in seconds and key != peer.key and (peer.precision != "int8" or precision == "int8")
         }
         row["wanted"] = peer.wanted[section]
-        same = references[peer.precision]
-        row["agreement"] = agreement(top5[same], top5[peer.key]) if same in top5 else None
+        exact = f"edgecls, {peer.precision.upper()}"
+        row["agreement"] = agreement(top5[exact], top5[peer.key]) if exact in top5 else None
         row["same_pixels"] = peer.same_pixels
         rows.append(row)
     return rows
@@ -85,10 +85,11 @@ def disagreements(rows: list[dict]) -> list[str]:
     ]
 
 
-def table(rows: list[dict]) -> str:
+def table(section: str, rows: list[dict]) -> str:
     """Return a section as Markdown."""
+    ours = REFERENCES[section]
     lines = [
-        "| peer | model | p50 | times edgecls FP32 | times edgecls INT8 | wanted | same top-1 |",
+        f"| peer | model | p50 | times {ours} FP32 | times {ours} INT8 | wanted | same top-1 as edgecls |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -110,7 +111,11 @@ def _interval(found: dict[str, float] | None) -> str:
 
 def _verdict(precision: str, least: float, found: dict[str, float] | None) -> str:
     words = f"{precision.upper()} at least {least:.2f}"
-    return words if found is None or found["ratio"] >= least else f"{words}: **missed**"
+    if least < 1:
+        words += f" (edgecls at most {1 / least:.2f} times it)"
+    if found is None:
+        return f"{words}: not measured"
+    return words if found["ratio"] >= least else f"{words}: **missed**"
 
 
 def _cell(text: str) -> str:

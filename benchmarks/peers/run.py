@@ -73,6 +73,9 @@ def main(
         raise click.UsageError(f"{images}: {len(found)} pictures, {max(pictures, large_pictures)} wanted")
     files = {"fp32": str(model_fp32.resolve()), "int8": str(model_int8.resolve()), "weights": str(weights.resolve())}
     check_models(files)
+    for words in only:
+        if not any(words in peer.name for peer in PEERS):
+            raise click.UsageError(f"--only {words}: none of {', '.join(dict.fromkeys(peer.name for peer in PEERS))}")
     peers = [peer for peer in PEERS if not only or peer.name.startswith("edgecls") or any(w in peer.name for w in only)]
     environments = environments.resolve()
     environments.mkdir(parents=True, exist_ok=True)
@@ -87,7 +90,7 @@ def main(
         }
         seconds, sections, others = {}, {}, {}
         for section, paths in sets.items():
-            present = [peer for peer in peers if section in peer.wanted and peer.key in workers]
+            present = [peer for peer in peers if section in peer.wanted and peer.key not in reasons]
             pids = [worker.pid for worker in workers.values()]
             began, spent = time.monotonic(), cpu_seconds_of_others(pids)
             with click.progressbar(length=rounds * len(paths), label=TITLES[section]) as bar:
@@ -98,6 +101,7 @@ def main(
                 spent = cpu_seconds_of_others(pids) - spent
                 others[section] = round(spent / (time.monotonic() - began), 3)
             sections[section] = rows_of(section, peers, seconds[section], top5, reasons | dropped)
+            reasons |= dropped  # whoever failed may answer late: out of the next section, too
         versions = {peer.environment: workers[peer.key].versions for peer in peers if peer.key in workers}
         restless = {key: worker.restless for key, worker in workers.items() if worker.restless}
     report = {
@@ -220,16 +224,16 @@ def write(report: dict, output: Path) -> None:
 
 def markdown(report: dict) -> str:
     parts = []
+    if (busy := max(report["cpus_used_by_others"].values(), default=0)) > QUIET:
+        parts.append(f"**Not to be trusted**: other programs kept {busy:.1f} CPUs busy meanwhile.\n")
     for section, rows in report["sections"].items():
-        parts.append(f"{TITLES[section]}, {report['pictures'][section]} of them:\n\n{table(rows)}")
+        parts.append(f"{TITLES[section]}, {report['pictures'][section]} of them:\n\n{table(section, rows)}")
     here = report["machine"]
     parts.append(
         f"{report['models']['fp32']} and {report['models']['int8']}, file to top-5, {report['threads']} threads, "
-        f"{report['rounds']} rounds in turn; {here['cpu']} ({', '.join(here['cpu_flags'])}), {here['logical_cores']} "
+        f"rounds in turn: {report['rounds']}; {here['cpu']} ({', '.join(here['cpu_flags'])}), {here['logical_cores']} "
         f"logical cores; {report['date']}. Medians of paired ratios; in brackets the 95 % interval. {named(report)}.\n"
     )
-    if (busy := max(report["cpus_used_by_others"].values(), default=0)) > QUIET:
-        parts.append(f"**Not to be trusted**: other programs kept {busy:.1f} CPUs busy meanwhile.\n")
     return "\n".join(parts)
 
 
