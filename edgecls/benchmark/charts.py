@@ -11,8 +11,8 @@ from edgecls.benchmark.overview import overview_figures
 from edgecls.benchmark.shown import compared_names, distinct, document_labels, setup_parts, show, some_of
 from edgecls.drawing.distributions import Curve, histogram, percentile_curves, trace
 from edgecls.drawing.tables import Interval, intervals
+from edgecls_export.file_sets import check_new_folder, whole_files
 from edgecls_runtime.errors import OutputError
-from edgecls_runtime.output import check_new_folder, whole_files
 
 if TYPE_CHECKING:
     import os
