@@ -35,7 +35,7 @@ from edgecls_runtime import Classifier, EdgeclsError, verify
 from edgecls_runtime.preprocess import Preprocess
 
 if TYPE_CHECKING:
-    from edgecls_runtime.manifest import Parity
+    from edgecls_export.provenance import Parity
 
 ROOT = Path(__file__).parents[2]
 ARCHS = ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "alexnet", "vgg16")

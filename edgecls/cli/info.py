@@ -50,7 +50,7 @@ def info(model: str, as_json: bool) -> None:
 
 def _print_rows(rows: dict[str, str]) -> None:
     for name, text in rows.items():
-        first, *more = text.splitlines()
+        first, *more = text.splitlines() or [""]
         click.echo("\n".join([f"{name:<11} {first}", *(f"{'':<11} {line}" for line in more)]))
 
 
@@ -90,6 +90,8 @@ def _plan_state(engine: Path, sidecar: EngineSidecar) -> str:
 
 
 def _manifest_rows(document: Manifest) -> dict[str, str]:
+    from edgecls_export.provenance import parity_of
+
     labels, top_k = document.labels, document.top_k
     shown = ", ".join(labels[:5]) + (f", ... {labels[-1]}" if len(labels) > 5 else "")
     return {
@@ -103,7 +105,7 @@ def _manifest_rows(document: Manifest) -> dict[str, str]:
         "weights": f"{document.source.weights} (SHA-256 {document.source.sha256[:12]})",
         "metrics": ", ".join(f"{name} {value:g}" for name, value in document.metrics.items()) or "none recorded",
         **_quantized_rows(document),
-        "parity": str(document.parity or "not recorded"),
+        "parity": str(parity_of(document) or "not recorded"),
         "golden": "none"
         if document.golden is None
         else f"{len(document.golden.pixels_sha256)} pictures: edgecls verify",
@@ -112,12 +114,14 @@ def _manifest_rows(document: Manifest) -> dict[str, str]:
 
 
 def _quantized_rows(document: Manifest) -> dict[str, str]:
+    from edgecls_export.provenance import calibration_of
+
     rows = {}
-    if document.calibration is not None:
-        calibration, *budget = str(document.calibration).splitlines()
-        rows["calibration"] = calibration
-        if document.calibration.budget is not None:
-            tried = map(str, document.calibration.budget.tried)
+    calibration = calibration_of(document)
+    if calibration is not None:
+        rows["calibration"], *budget = str(calibration).splitlines()
+        if calibration.budget is not None:
+            tried = map(str, calibration.budget.tried)
             rows["budget"] = "\n".join([budget[0].removeprefix("budget: "), *(f"tried {trial}" for trial in tried)])
     if document.float_layers:
         shown = document.float_layers[:_LAYERS_SHOWN]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecls_export.provenance import BudgetTrial
 from edgecls_runtime.backends import open_backend
 from edgecls_runtime.errors import CalibrationError, ImageError
-from edgecls_runtime.manifest import BudgetTrial
 from edgecls_runtime.preprocess import decode, normalize, resize_and_crop
 
 if TYPE_CHECKING:

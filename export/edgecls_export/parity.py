@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from edgecls_export.provenance import Flip, Parity
 from edgecls_runtime.errors import ParityError
-from edgecls_runtime.manifest import Flip, Parity
 from edgecls_runtime.preprocess import load
 from edgecls_runtime.tolerance import TOLERANCES
 

@@ -22,6 +22,7 @@ import torch
 from edgecls_export import drawn, fp32, parity
 from edgecls_export.embedding import embed_preprocess
 from edgecls_export.precision import Fp16, Fp32, Workshop
+from edgecls_export.provenance import calibration_of, parity_of, to_document
 from edgecls_runtime import golden, manifest, onnx_file, output
 from edgecls_runtime.classifier import Classifier
 from edgecls_runtime.errors import ExportError, OutputError
@@ -85,9 +86,9 @@ class ExportReport:
         document = self.manifest
         shaped = "" if document.target == "any" else f" for {document.target}"
         size = f"{self.size_bytes / 1e6:.1f} MB, {self.seconds:.1f} s"
-        lines = [f"{self.path}: {document.arch} {document.precision}{shaped}, {size}", f"parity: {document.parity}"]
+        lines = [f"{self.path}: {document.arch} {document.precision}{shaped}, {size}", f"parity: {parity_of(document)}"]
         if document.calibration:
-            lines.append(f"calibration: {document.calibration}")
+            lines.append(f"calibration: {calibration_of(document)}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -242,7 +243,7 @@ def export_all(
                     answers = golden.golden_from_reference(reference, converted, card.preprocess)
                 else:
                     answers = golden.golden_from_reference(classifier.run, converted)
-            converted = replace(converted, parity=agreement, golden=answers)
+            converted = replace(converted, parity=to_document(agreement), golden=answers)
             manifest.write(converted, made, temporary)
             made.unlink()
             step("verify")
@@ -261,7 +262,7 @@ def _convert(document: Manifest, precision: Precision, workshop: Workshop) -> tu
         precision=precision.name,
         target=converted.target,
         graph_sha256=onnx_file.graph_sha256(made),
-        calibration=converted.calibration,
+        calibration=None if converted.calibration is None else to_document(converted.calibration),
         float_layers=converted.float_layers,
     )
     return changed, converted.notes

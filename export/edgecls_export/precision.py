@@ -19,8 +19,8 @@ from edgecls_export.graph import check_names
 from edgecls_export.int8 import SCHEMES, int8_from_fp32, prepare
 from edgecls_export.likeness import Likeness
 from edgecls_export.noise import rank_by_noise
+from edgecls_export.provenance import AccuracyBudget, Calibration
 from edgecls_runtime.errors import ExportError
-from edgecls_runtime.manifest import AccuracyBudget, Calibration
 
 if TYPE_CHECKING:
     import os

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from edgecls_export import parity
+from edgecls_export.provenance import Parity
 from edgecls_runtime import Classifier
 from edgecls_runtime.errors import ParityError
-from edgecls_runtime.manifest import Parity
 
 PERFECT = Parity(
     images=64,

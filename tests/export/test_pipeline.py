@@ -14,6 +14,7 @@ from torch import nn
 
 from edgecls_export import fp32, pipeline
 from edgecls_export.pipeline import ModelCard, export_onnx
+from edgecls_export.provenance import parity_of
 from edgecls_runtime import Classifier, golden, manifest
 from edgecls_runtime.errors import EdgeclsError, ExportError, OutputError, ParityError, VerificationError
 
@@ -26,9 +27,10 @@ def test_the_file_carries_all_that_a_device_needs(network: nn.Module, card: Mode
     document = manifest.read(tmp_path / "m.onnx")
     assert document == report.manifest
     assert document is not None
-    assert document.parity is not None
-    assert document.parity.images == 64
-    assert document.parity.max_relative_diff < 1e-5
+    agreement = parity_of(document)
+    assert agreement is not None
+    assert agreement.images == 64
+    assert agreement.max_relative_diff < 1e-5
     assert (document.labels, document.preprocess, document.metrics) == (card.labels, card.preprocess, card.metrics)
     assert document.tools["torch"] == torch.__version__.partition("+")[0]
     assert golden.verify(tmp_path / "m.onnx")
@@ -173,8 +175,9 @@ def test_the_pictures_can_be_ones_own(
     network: nn.Module, card: ModelCard, tmp_path: Path, pictures: list[tuple[str, np.ndarray]]
 ) -> None:
     report = export_onnx(network, tmp_path / "m.onnx", card, images=pictures, image_set="my seven")
-    assert report.manifest.parity is not None
-    assert (report.manifest.parity.images, report.manifest.parity.image_set) == (7, "my seven")
+    agreement = parity_of(report.manifest)
+    assert agreement is not None
+    assert (agreement.images, agreement.image_set) == (7, "my seven")
     assert "7 pictures (my seven)" in str(report)
 
 

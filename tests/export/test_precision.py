@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from edgecls_export.calibrators import Mse
 from edgecls_export.drawn import draw_pictures
 from edgecls_export.pipeline import ModelCard, export_all, export_onnx
 from edgecls_export.precision import Fp16, Fp32, Int8
+from edgecls_export.provenance import calibration_of
 from edgecls_runtime import Classifier, golden, manifest
 from edgecls_runtime.errors import EdgeclsError, ExportError, OutputError, ParityError
 from edgecls_runtime.preprocess import load
@@ -102,7 +102,7 @@ def test_several_precisions_from_one_conversion(
 
     integer, symmetric = reports[2].manifest, reports[3].manifest
     assert integer.calibration is not None
-    assert dataclasses.asdict(integer.calibration) == {
+    assert integer.calibration == {
         "method": "mse",
         "parameters": {"steps": 128.0},
         "images": 7,
@@ -115,7 +115,7 @@ def test_several_precisions_from_one_conversion(
         "budget": None,  # a ReLU6 lies between
     }
     assert symmetric.calibration is not None
-    assert (symmetric.calibration.bias_correction, symmetric.calibration.quantized_layers) == (0, 2)
+    assert (symmetric.calibration["bias_correction"], symmetric.calibration["quantized_layers"]) == (0, 2)
     assert symmetric.float_layers == (f"{depthwise}: was asked for",)
     assert "int8 for cpu, " in str(reports[2])
     assert "calibration: mse 128 on 7 pictures (golden pictures); 3 layers in integers (cpu)" in str(reports[2])
@@ -258,7 +258,7 @@ def test_a_budget_leaves_what_it_must_in_float(
     report = export_onnx(
         network, tmp_path / "m.onnx", card, precision=Int8(images=images, budget=budget), images=pictures
     )
-    calibration = report.manifest.calibration
+    calibration = calibration_of(report.manifest)
     assert calibration is not None
     spent = calibration.budget
     assert spent is not None

@@ -13,6 +13,7 @@ from PIL import Image
 
 pytest.importorskip("torch", reason="export needs the training packages")
 
+from edgecls_export.provenance import calibration_of
 from edgecls_runtime import Classifier, manifest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -65,11 +66,12 @@ def test_options_of_int8_reach_the_file(in_process: Run, drawn: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
     found = manifest.read(tmp_path / "m.onnx")
     assert found is not None
-    assert found.calibration is not None
-    assert (found.target, found.calibration.method, found.calibration.images) == ("cpu-any", "minmax", 10)
-    assert found.calibration.bias_correction == 0
-    assert found.calibration.budget is not None
-    assert (found.calibration.budget.measure, found.calibration.budget.images) == ("acc@1", 24)
+    calibration = calibration_of(found)
+    assert calibration is not None
+    assert (found.target, calibration.method, calibration.images) == ("cpu-any", "minmax", 10)
+    assert calibration.bias_correction == 0
+    assert calibration.budget is not None
+    assert (calibration.budget.measure, calibration.budget.images) == ("acc@1", 24)
     assert len(list((tmp_path / "cache").iterdir())) == 1
     assert "tried:   0 layers in float" in done.stdout
 
