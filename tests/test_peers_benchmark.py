@@ -156,6 +156,8 @@ def test_agreement_counts_best_classes_and_fives_and_flags_other_work(peers: Non
     row = {"peer": "x", "precision": "fp32", "same_pixels": True, "agreement": {"top1": 0.5, "top5": 1.0}}
     assert disagreements([row]) == ["x, FP32: the same best class on 50% of pictures"]
     assert not disagreements([row | {"same_pixels": False}, row | {"agreement": None}])
+    assert disagreements([row | {"agreement": {"top1": 0.9, "top5": 1.0}}])
+    assert not disagreements([row | {"precision": "int8", "agreement": {"top1": 0.9, "top5": 1.0}}])
     assert not disagreements([row | {"agreement": {"top1": 0.95, "top5": 1.0}}, {"not_available": "why"}])
 
 
