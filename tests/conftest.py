@@ -6,6 +6,7 @@ import faulthandler
 import hashlib
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ REAL_DATA = Path(os.environ.get("EDGECLS_REAL_DATA") or REPOSITORY.parent / "sha
 
 def pytest_configure() -> None:
     """Turn what EDGECLS_REQUIRE names (packages, real_data) from a skip into a failure, for CI."""
+    # A shell's background job is born with Ctrl-C ignored, and so would be what is tested in it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in filter(None, os.environ.get("EDGECLS_REQUIRE", "").split(",")):
         if not (REAL_DATA.is_dir() if name == "real_data" else importlib.util.find_spec(name)):
             raise pytest.UsageError(f"EDGECLS_REQUIRE names {name}, which is not here")

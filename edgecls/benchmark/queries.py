@@ -7,8 +7,6 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from edgecls.benchmark.document import STAGES
 from edgecls_runtime.errors import ImageError
 from edgecls_runtime.preprocess import decode, normalize, resize_and_crop
@@ -80,7 +78,7 @@ class StagedQueries:
         self._model = model
         self._paths = paths
         self._at = 0
-        self._batch = np.empty((batch_size, 3, *model.preprocess.crop_size), np.float32)
+        self._batch = model.preprocess.new_batch(batch_size)
         self._max_pixels = max_pixels
         self._clock = clock
 

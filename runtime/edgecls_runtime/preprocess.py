@@ -168,13 +168,8 @@ def load(
     Raises:
         ImageError: the picture cannot be read, or is refused.
     """
-    image = _resize_and_crop(decode(source, preprocess, max_pixels=max_pixels, color=color), preprocess, max_pixels)
-    if preprocess.input_layout == "NHWC-uint8":
-        return normalize(np.asarray(image), preprocess, out=out)
-    # Channel by channel, as `normalize` wants them, Pillow copies its pixels quicker than numpy could pick them apart.
-    planes = b"".join([image.tobytes("raw", band) for band in "RGB"])
-    pixels = np.frombuffer(planes, np.uint8).reshape(3, image.height, image.width).transpose(1, 2, 0)
-    return normalize(pixels, preprocess, out=out)
+    image = decode(source, preprocess, max_pixels=max_pixels, color=color)
+    return normalize(resize_and_crop(image, preprocess, max_pixels=max_pixels), preprocess, out=out)
 
 
 def decode(
@@ -215,12 +210,17 @@ def resize_and_crop(image: Image.Image, preprocess: Preprocess, *, max_pixels: i
     """Resize an RGB image and cut out the centre, as torchvision's ``Resize`` and ``CenterCrop`` do.
 
     Returns:
-        uint8 [H, W, 3], RGB.
+        uint8 [H, W, 3], RGB; in memory channel by channel, unless the model takes it as it is.
 
     Raises:
         ImageError: the resized picture would exceed ``max_pixels`` (a 1x100000 strip, say).
     """
-    return np.asarray(_resize_and_crop(image, preprocess, max_pixels))
+    image = _resize_and_crop(image, preprocess, max_pixels)
+    if preprocess.input_layout == "NHWC-uint8":
+        return np.asarray(image)
+    # Channel by channel, as `normalize` wants them, Pillow copies its pixels quicker than numpy could pick them apart.
+    planes = b"".join([image.tobytes("raw", band) for band in "RGB"])
+    return np.frombuffer(planes, np.uint8).reshape(3, image.height, image.width).transpose(1, 2, 0)
 
 
 def normalize(pixels: NDArray[np.uint8], preprocess: Preprocess, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
