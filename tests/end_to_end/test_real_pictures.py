@@ -15,6 +15,8 @@ import torchvision
 from PIL import Image
 from torchvision import transforms
 
+from edgecls_export import Embedding, embed_file
+
 
 @pytest.mark.real_data
 def test_the_device_answers_as_pytorch_and_torchvision_do(real_data: Path, tmp_path: Path) -> None:
@@ -58,10 +60,11 @@ def test_the_device_answers_as_pytorch_and_torchvision_do(real_data: Path, tmp_p
                 hits[side][0] += truth[path.name] == indices[0]
                 hits[side][1] += truth[path.name] in indices
     # An embedder without this package: the engine alone, on pixels of torchvision's.
-    edgecls("export", "mobilenet_v2.onnx", "--embed-preprocess", "--embed-top-k", 5)
-    session = onnxruntime.InferenceSession(tmp_path / "mobilenet_v2-embedded.onnx", providers=["CPUExecutionProvider"])
+    photos = [(record["image"], record["image"]) for record in records[:3]]
+    embed_file(tmp_path / "mobilenet_v2.onnx", tmp_path / "embedded.onnx", Embedding(top_k=5), photos)
+    session = onnxruntime.InferenceSession(tmp_path / "embedded.onnx", providers=["CPUExecutionProvider"])
     crop = transforms.Compose(preset.transforms[:2])
-    for record in records[::4]:
+    for record in records[::8]:
         pixels = np.asarray(crop(Image.open(record["image"]).convert("RGB")))
         scores_of, indices = session.run(["scores", "indices"], {"pixels": pixels[None]})
         assert indices[0].tolist() == [item["index"] for item in record["predictions"]]
