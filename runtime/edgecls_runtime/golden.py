@@ -22,7 +22,7 @@ from edgecls_runtime.manifest import Golden, Manifest
 from edgecls_runtime.onnx_file import graph_sha256
 from edgecls_runtime.preflight import read_plan
 from edgecls_runtime.preprocess import Preprocess, decode, normalize, resize_and_crop
-from edgecls_runtime.tolerance import INFERENCE_TOLERANCES, TOLERANCES
+from edgecls_runtime.tolerance import MAX_GOLDEN_DIFF
 
 if TYPE_CHECKING:
     import os
@@ -152,9 +152,8 @@ def verify_loaded(model: LoadedModel) -> Verification:
     pixels = [_pixels(number, manifest.preprocess) for number in range(len(golden.pixels_sha256))]
     batch = np.stack([normalize(picture, manifest.preprocess) for picture in pixels])
     logits = model.run(batch)
-    computed_in = _computed_in(model)
-    rounding = INFERENCE_TOLERANCES[computed_in].max_golden_diff if computed_in in INFERENCE_TOLERANCES else 0.0
-    bound = max(TOLERANCES[manifest.precision].max_golden_diff, rounding)
+    rounding = MAX_GOLDEN_DIFF.get(_computed_in(model), MAX_GOLDEN_DIFF["fp32"])
+    bound = max(MAX_GOLDEN_DIFF[manifest.precision], rounding)
     on = f"{model.backend.provider}, {model.backend.engine}"
     checks = [
         _compare_origin(path, manifest),
@@ -167,7 +166,7 @@ def verify_loaded(model: LoadedModel) -> Verification:
         _compare_logits(logits, golden.logits(), bound, on),
     ]
     if manifest.top_k is not None:
-        checks.append(_compare_top_k(model, batch, max(TOLERANCES["fp32"].max_golden_diff, rounding), on))
+        checks.append(_compare_top_k(model, batch, rounding, on))
     return Verification(path, tuple(checks))
 
 
@@ -184,11 +183,11 @@ def _sha256(pixels: NDArray[np.uint8]) -> str:
     return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-def _computed_in(model: LoadedModel) -> str | None:
-    """Return what an engine was asked to compute in; None for what the file holds."""
+def _computed_in(model: LoadedModel) -> str:
+    """Return what an engine was asked to compute in, if that is less than the file holds."""
     if is_engine(model.path):
-        return "tf32" if read_plan(model.path, trust=True).has_option("tf32") else None
-    return model.placement.settings.inference_precision
+        return "tf32" if read_plan(model.path, trust=True).has_option("tf32") else ""
+    return model.placement.settings.inference_precision or ""
 
 
 def _compare_origin(path: str | os.PathLike[str], manifest: Manifest) -> Check:
