@@ -202,12 +202,9 @@ def _compare_origin(path: str | os.PathLike[str], manifest: Manifest) -> Check:
 def _compare_digests(name: str, found: list[str], expected: list[str], what: str) -> Check:
     if found == expected:
         return Check(name, passed=True, found=f"{what} are those of the export")
-    wrong = next(i for i, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1])
-    return Check(
-        name,
-        passed=False,
-        found=f"{what} are not those of the export (SHA-256 {found[wrong][:12]}, expected {expected[wrong][:12]})",
-    )
+    ours, theirs = next(pair for pair in zip(found, expected, strict=True) if pair[0] != pair[1])
+    difference = f"(SHA-256 {ours[:12]}, expected {theirs[:12]})"
+    return Check(name, passed=False, found=f"{what} are not those of the export {difference}")
 
 
 def _compare_top_k(model: LoadedModel, batch: NDArray[Any], bound: float, on: str) -> Check:

@@ -307,9 +307,4 @@ def _length_delimited(number: int, payload: bytes) -> bytes:
 
 
 def _to_varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + _to_varint(value >> 7)
