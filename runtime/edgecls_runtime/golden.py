@@ -18,24 +18,31 @@ from edgecls_runtime.backends import is_engine
 from edgecls_runtime.errors import ManifestError, VerificationError
 from edgecls_runtime.loaded import scores_from_logits
 from edgecls_runtime.loading import load_model
-from edgecls_runtime.manifest import Golden, Manifest
 from edgecls_runtime.onnx_file import graph_sha256
 from edgecls_runtime.preflight import read_plan
-from edgecls_runtime.preprocess import Preprocess, decode, normalize, resize_and_crop
+from edgecls_runtime.preprocess import decode, normalize, resize_and_crop
 from edgecls_runtime.tolerance import MAX_GOLDEN_DIFF
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
     from edgecls_runtime.backends.settings import SessionSettings
     from edgecls_runtime.loaded import LoadedModel
+    from edgecls_runtime.manifest import Manifest
+    from edgecls_runtime.preprocess import Preprocess
 
-__all__ = ["Check", "Verification", "draw_picture", "golden_from_reference", "verify", "verify_loaded"]
+__all__ = [
+    "Check",
+    "Verification",
+    "draw_picture",
+    "golden_pixels",
+    "pixels_sha256",
+    "verify",
+    "verify_loaded",
+]
 
-_PICTURES = 4
 _HEIGHT, _WIDTH = 300, 400  # not the size of any crop, so that the resize has work to do
 
 
@@ -88,23 +95,14 @@ def draw_picture(number: int) -> NDArray[np.uint8]:
     return mixed.astype(np.uint8)
 
 
-def golden_from_reference(
-    reference: Callable[[NDArray[Any]], NDArray[np.float32]], manifest: Manifest, preprocess: Preprocess | None = None
-) -> Golden:
-    """Record a reference's answers to the golden pictures.
+def golden_pixels(count: int, preprocess: Preprocess) -> list[NDArray[np.uint8]]:
+    """Return the first golden pictures, resized and cropped."""
+    return [resize_and_crop(decode(draw_picture(number), preprocess), preprocess) for number in range(count)]
 
-    Args:
-        reference: preprocessed pictures to logits float32 [N, classes].
-        manifest: whose contract counts.
-        preprocess: that the reference wants; None if it is the manifest's.
-    """
-    pixels = [_pixels(number, manifest.preprocess) for number in range(_PICTURES)]
-    batch = np.stack([normalize(picture, preprocess or manifest.preprocess) for picture in pixels])
-    return Golden(
-        contract_sha256=manifest.contract_sha256(),
-        pixels_sha256=tuple(_sha256(picture) for picture in pixels),
-        logits_f32_base64=Golden.encode_logits(reference(batch)),
-    )
+
+def pixels_sha256(pixels: NDArray[np.uint8]) -> str:
+    """Return the digest that the manifest has of a picture's pixels."""
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
 def verify(
@@ -149,7 +147,7 @@ def verify_loaded(model: LoadedModel) -> Verification:
             "Export it with edgecls: edgecls export ARCH|CHECKPOINT",
         )
     golden = manifest.golden
-    pixels = [_pixels(number, manifest.preprocess) for number in range(len(golden.pixels_sha256))]
+    pixels = golden_pixels(len(golden.pixels_sha256), manifest.preprocess)
     batch = np.stack([normalize(picture, manifest.preprocess) for picture in pixels])
     logits = model.run(batch)
     rounding = MAX_GOLDEN_DIFF.get(_computed_in(model), MAX_GOLDEN_DIFF["fp32"])
@@ -161,7 +159,7 @@ def verify_loaded(model: LoadedModel) -> Verification:
             "contract", [manifest.contract_sha256()], [golden.contract_sha256], "labels, activation and preprocess"
         ),
         _compare_digests(
-            "pixels", [_sha256(picture) for picture in pixels], list(golden.pixels_sha256), "resized golden pictures"
+            "pixels", [*map(pixels_sha256, pixels)], list(golden.pixels_sha256), "resized golden pictures"
         ),
         _compare_logits(logits, golden.logits(), bound, on),
     ]
@@ -173,14 +171,6 @@ def verify_loaded(model: LoadedModel) -> Verification:
 def _triangle(position: NDArray[np.int64], period: int) -> NDArray[np.int64]:
     """Return a triangle wave from 0 to 255."""
     return np.abs(position % period * 2 - period) * 255 // period
-
-
-def _pixels(number: int, preprocess: Preprocess) -> NDArray[np.uint8]:
-    return resize_and_crop(decode(draw_picture(number), preprocess), preprocess)
-
-
-def _sha256(pixels: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
 def _computed_in(model: LoadedModel) -> str:
