@@ -45,7 +45,7 @@ $(TESTS): test@%: $(VENV)/installed
 
 test-runtime-alone: $(RUNTIME_VENV)/installed  ## the runtime's tests where nothing but its own dependencies is
 	EDGECLS_RUNTIME_ALONE=1 EDGECLS_REQUIRE=$(RUNTIME_ALONE_REQUIRE) \
-	  $(RUNTIME_VENV)/bin/pytest tests/runtime tests/edgecls/cli tests/edgecls/test_diagnosis.py tests/edgecls/test_tuning.py
+	  $(RUNTIME_VENV)/bin/pytest tests/runtime tests/edgecls/cli tests/edgecls/test_diagnosis.py tests/edgecls/test_ray_data.py tests/edgecls/test_tuning.py
 
 lint: $(VENV)/installed  ## ruff with the layer guard, mypy strict
 	$(BIN)/ruff check .

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import os
 import statistics
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgecls_runtime.backends import PROVIDERS
@@ -16,19 +19,104 @@ from edgecls_runtime.golden import verify_loaded
 from edgecls_runtime.loading import load_model
 from edgecls_runtime.machine import this_machine
 from edgecls_runtime.manifest import read as read_manifest
-from edgecls_runtime.profile import Profile, Trial
+from edgecls_runtime.output import whole_file
+from edgecls_runtime.profile import FORMAT, Profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from edgecls_runtime.loaded import LoadedModel
 
-__all__ = ["candidates", "choose", "tune"]
+__all__ = ["Trial", "Tuning", "candidates", "choose", "tune"]
 
 _WARMUP_RUNS = 3
 _ROUND_S = 0.15  # of runs, in each round; at least `_ROUND_RUNS` of them
 _ROUND_RUNS = 5
 _SAME_SPEED = 0.02  # less is not worth another setting, however sure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One way to run a model, and how it went.
+
+    Attributes:
+        placement: what was tried.
+        batch_size: pictures a run.
+        round_ms: p50 of a run, in milliseconds, in each round.
+        failure: why it cannot be chosen; None if it can.
+    """
+
+    placement: Placement
+    batch_size: int
+    round_ms: tuple[float, ...] = ()
+    failure: str | None = None
+
+    @property
+    def p50_ms(self) -> float:
+        """Median of the rounds, of one run."""
+        ordered = sorted(self.round_ms)
+        return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+    @property
+    def images_per_second(self) -> float:
+        """Pictures a second at that speed, one run after the other."""
+        return 1e3 * self.batch_size / self.p50_ms
+
+    def __str__(self) -> str:
+        return f"{self.placement}, batch {self.batch_size}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """What was tried, and what came of it.
+
+    Attributes:
+        profile: what to load the model with, of the chosen trial.
+        trials: everything that was tried.
+        chosen: index of the chosen trial.
+        equals: indices of the trials that the measurement cannot tell from the quickest.
+    """
+
+    profile: Profile
+    trials: tuple[Trial, ...]
+    chosen: int
+    equals: tuple[int, ...]
+
+    def write(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write the profile, for `Classifier.load` and `edgecls infer --profile`.
+
+        Raises:
+            OutputError: it exists already (without ``force``), or cannot be written.
+        """
+        document = {"format": FORMAT, **dataclasses.asdict(self.profile)}
+        document["trials"] = [
+            {**dataclasses.asdict(trial), "chosen": index == self.chosen, "equal": index in self.equals}
+            for index, trial in enumerate(self.trials)
+        ]
+        with whole_file(path, force=force) as temporary:
+            temporary.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+
+    def __str__(self) -> str:
+        def speed(index: int) -> float:
+            trial = self.trials[index]
+            return -trial.images_per_second if trial.failure is None else float("inf")
+
+        width = max(len(str(trial.placement)) for trial in self.trials)
+        lines = [f"  {'':<{width}}  batch  p50 of a run  pictures/s"]
+        for index in sorted(range(len(self.trials)), key=speed):
+            trial = self.trials[index]
+            mark = "*" if index == self.chosen else "=" if index in self.equals else " "
+            head = f"{mark} {trial.placement!s:<{width}}  {trial.batch_size:>5}"
+            if trial.failure is None:
+                lines.append(f"{head}  {trial.p50_ms:>9.2f} ms  {trial.images_per_second:>10.1f}")
+            else:
+                lines.append(f"{head}  not chosen: {trial.failure}")
+        lines.append(f"take {self.trials[self.chosen]} ({self.profile.engine})")
+        if len(self.equals) > 1:
+            lines.append(
+                f"{len(self.equals)} of them (* and =) are within the noise of this measurement: the simplest is taken"
+            )
+        return "\n".join(lines)
 
 
 def candidates(
@@ -59,7 +147,7 @@ def tune(
     inference_precisions: Sequence[InferencePrecision] = (),
     rounds: int = 5,
     progress: Callable[[int, int], object] | None = None,
-) -> Profile:
+) -> Tuning:
     """Measure a model in every way that computes it right, and choose the quickest, or the simplest of equals.
 
     Each way is verified by the golden outputs first. Then all take turns, with one engine open at a time: the threads
@@ -125,15 +213,15 @@ def tune(
         for placement in failures
         for size in batch_sizes
     ]
-    return Profile(
+    profile = Profile(
         model=os.path.basename(where),  # noqa: PTH119 - one name of a str | PathLike
         graph_sha256=manifest.graph_sha256,
         machine=this_machine(),
         engine=engines[trials[chosen].placement],
-        chosen=chosen,
-        equals=equals,
-        trials=tuple(trials),
+        placement=trials[chosen].placement,
+        batch_size=trials[chosen].batch_size,
     )
+    return Tuning(profile=profile, trials=tuple(trials), chosen=chosen, equals=equals)
 
 
 def choose(trials: Sequence[Trial]) -> tuple[int, tuple[int, ...]]:

@@ -54,7 +54,6 @@ def tune(
     latency for pictures a second.
     """
     from edgecls.tuning import tune as tune_model
-    from edgecls_runtime import profile as profiles
     from edgecls_runtime.output import check_writable
 
     output = output or Path(f"{model}.profile.json")
@@ -65,7 +64,7 @@ def tune(
             bar.length = total
             bar.update(count, "")
 
-        profile = tune_model(
+        tuning = tune_model(
             model,
             providers=providers or PROVIDERS,
             threads=threads or None,
@@ -74,6 +73,6 @@ def tune(
             rounds=rounds,
             progress=advance,
         )
-    profiles.write(profile, output, force=force)
-    click.echo(profile)
+    tuning.write(output, force=force)
+    click.echo(tuning)
     click.echo(f"{output}: written; use it with: edgecls infer --engine {model} --profile {output} IMAGE...")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from edgecls_export.provenance import Flip, Parity
+from edgecls_export.tolerance import TOLERANCES
 from edgecls_runtime.errors import ParityError
 from edgecls_runtime.preprocess import load
-from edgecls_runtime.tolerance import TOLERANCES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

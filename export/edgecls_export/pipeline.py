@@ -21,6 +21,7 @@ import torch
 
 from edgecls_export import drawn, fp32, parity
 from edgecls_export.embedding import embed_preprocess
+from edgecls_export.golden_outputs import golden_from_reference
 from edgecls_export.precision import Fp16, Fp32, Workshop
 from edgecls_export.provenance import calibration_of, parity_of, to_document
 from edgecls_runtime import golden, manifest, onnx_file, output
@@ -240,9 +241,9 @@ def export_all(
                 parity.require(agreement, converted.precision)
                 step("golden outputs")
                 if precision.name == "fp32":
-                    answers = golden.golden_from_reference(reference, converted, card.preprocess)
+                    answers = golden_from_reference(reference, converted, card.preprocess)
                 else:
-                    answers = golden.golden_from_reference(classifier.run, converted)
+                    answers = golden_from_reference(classifier.run, converted)
             converted = replace(converted, parity=to_document(agreement), golden=answers)
             manifest.write(converted, made, temporary)
             made.unlink()

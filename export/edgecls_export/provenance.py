@@ -45,7 +45,7 @@ class Flip:
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """PyTorch against the artifact on the same pictures; `edgecls_runtime.tolerance` has the bounds.
+    """PyTorch against the artifact on the same pictures; `edgecls_export.tolerance` has the bounds.
 
     Attributes:
         images: number of pictures.

@@ -18,24 +18,31 @@ from edgecls_runtime.backends import is_engine
 from edgecls_runtime.errors import ManifestError, VerificationError
 from edgecls_runtime.loaded import scores_from_logits
 from edgecls_runtime.loading import load_model
-from edgecls_runtime.manifest import Golden, Manifest
 from edgecls_runtime.onnx_file import graph_sha256
 from edgecls_runtime.preflight import read_plan
-from edgecls_runtime.preprocess import Preprocess, decode, normalize, resize_and_crop
-from edgecls_runtime.tolerance import INFERENCE_TOLERANCES, TOLERANCES
+from edgecls_runtime.preprocess import decode, normalize, resize_and_crop
+from edgecls_runtime.tolerance import MAX_GOLDEN_DIFF
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
     from edgecls_runtime.backends.settings import SessionSettings
     from edgecls_runtime.loaded import LoadedModel
+    from edgecls_runtime.manifest import Manifest
+    from edgecls_runtime.preprocess import Preprocess
 
-__all__ = ["Check", "Verification", "draw_picture", "golden_from_reference", "verify", "verify_loaded"]
+__all__ = [
+    "Check",
+    "Verification",
+    "draw_picture",
+    "golden_pixels",
+    "pixels_sha256",
+    "verify",
+    "verify_loaded",
+]
 
-_PICTURES = 4
 _HEIGHT, _WIDTH = 300, 400  # not the size of any crop, so that the resize has work to do
 
 
@@ -88,23 +95,14 @@ def draw_picture(number: int) -> NDArray[np.uint8]:
     return mixed.astype(np.uint8)
 
 
-def golden_from_reference(
-    reference: Callable[[NDArray[Any]], NDArray[np.float32]], manifest: Manifest, preprocess: Preprocess | None = None
-) -> Golden:
-    """Record a reference's answers to the golden pictures.
+def golden_pixels(count: int, preprocess: Preprocess) -> list[NDArray[np.uint8]]:
+    """Return the first golden pictures, resized and cropped."""
+    return [resize_and_crop(decode(draw_picture(number), preprocess), preprocess) for number in range(count)]
 
-    Args:
-        reference: preprocessed pictures to logits float32 [N, classes].
-        manifest: whose contract counts.
-        preprocess: that the reference wants; None if it is the manifest's.
-    """
-    pixels = [_pixels(number, manifest.preprocess) for number in range(_PICTURES)]
-    batch = np.stack([normalize(picture, preprocess or manifest.preprocess) for picture in pixels])
-    return Golden(
-        contract_sha256=manifest.contract_sha256(),
-        pixels_sha256=tuple(_sha256(picture) for picture in pixels),
-        logits_f32_base64=Golden.encode_logits(reference(batch)),
-    )
+
+def pixels_sha256(pixels: NDArray[np.uint8]) -> str:
+    """Return the digest that the manifest has of a picture's pixels."""
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
 def verify(
@@ -149,12 +147,11 @@ def verify_loaded(model: LoadedModel) -> Verification:
             "Export it with edgecls: edgecls export ARCH|CHECKPOINT",
         )
     golden = manifest.golden
-    pixels = [_pixels(number, manifest.preprocess) for number in range(len(golden.pixels_sha256))]
+    pixels = golden_pixels(len(golden.pixels_sha256), manifest.preprocess)
     batch = np.stack([normalize(picture, manifest.preprocess) for picture in pixels])
     logits = model.run(batch)
-    computed_in = _computed_in(model)
-    rounding = INFERENCE_TOLERANCES[computed_in].max_golden_diff if computed_in in INFERENCE_TOLERANCES else 0.0
-    bound = max(TOLERANCES[manifest.precision].max_golden_diff, rounding)
+    rounding = MAX_GOLDEN_DIFF.get(_computed_in(model), MAX_GOLDEN_DIFF["fp32"])
+    bound = max(MAX_GOLDEN_DIFF[manifest.precision], rounding)
     on = f"{model.backend.provider}, {model.backend.engine}"
     checks = [
         _compare_origin(path, manifest),
@@ -162,12 +159,12 @@ def verify_loaded(model: LoadedModel) -> Verification:
             "contract", [manifest.contract_sha256()], [golden.contract_sha256], "labels, activation and preprocess"
         ),
         _compare_digests(
-            "pixels", [_sha256(picture) for picture in pixels], list(golden.pixels_sha256), "resized golden pictures"
+            "pixels", [*map(pixels_sha256, pixels)], list(golden.pixels_sha256), "resized golden pictures"
         ),
         _compare_logits(logits, golden.logits(), bound, on),
     ]
     if manifest.top_k is not None:
-        checks.append(_compare_top_k(model, batch, max(TOLERANCES["fp32"].max_golden_diff, rounding), on))
+        checks.append(_compare_top_k(model, batch, rounding, on))
     return Verification(path, tuple(checks))
 
 
@@ -176,19 +173,11 @@ def _triangle(position: NDArray[np.int64], period: int) -> NDArray[np.int64]:
     return np.abs(position % period * 2 - period) * 255 // period
 
 
-def _pixels(number: int, preprocess: Preprocess) -> NDArray[np.uint8]:
-    return resize_and_crop(decode(draw_picture(number), preprocess), preprocess)
-
-
-def _sha256(pixels: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(pixels.tobytes()).hexdigest()
-
-
-def _computed_in(model: LoadedModel) -> str | None:
-    """Return what an engine was asked to compute in; None for what the file holds."""
+def _computed_in(model: LoadedModel) -> str:
+    """Return what an engine was asked to compute in, if that is less than the file holds."""
     if is_engine(model.path):
-        return "tf32" if read_plan(model.path, trust=True).has_option("tf32") else None
-    return model.placement.settings.inference_precision
+        return "tf32" if read_plan(model.path, trust=True).has_option("tf32") else ""
+    return model.placement.settings.inference_precision or ""
 
 
 def _compare_origin(path: str | os.PathLike[str], manifest: Manifest) -> Check:
@@ -203,12 +192,9 @@ def _compare_origin(path: str | os.PathLike[str], manifest: Manifest) -> Check:
 def _compare_digests(name: str, found: list[str], expected: list[str], what: str) -> Check:
     if found == expected:
         return Check(name, passed=True, found=f"{what} are those of the export")
-    wrong = next(i for i, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1])
-    return Check(
-        name,
-        passed=False,
-        found=f"{what} are not those of the export (SHA-256 {found[wrong][:12]}, expected {expected[wrong][:12]})",
-    )
+    ours, theirs = next(pair for pair in zip(found, expected, strict=True) if pair[0] != pair[1])
+    difference = f"(SHA-256 {ours[:12]}, expected {theirs[:12]})"
+    return Check(name, passed=False, found=f"{what} are not those of the export {difference}")
 
 
 def _compare_top_k(model: LoadedModel, batch: NDArray[Any], bound: float, on: str) -> Check:

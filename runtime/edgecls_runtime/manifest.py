@@ -76,11 +76,6 @@ class Golden:
     pixels_sha256: tuple[str, ...]
     logits_f32_base64: str
 
-    @staticmethod
-    def encode_logits(logits: NDArray[np.float32]) -> str:
-        """Return float32 [pictures, classes] as text."""
-        return binascii.b2a_base64(logits.astype("<f4").tobytes(), newline=False).decode("ascii")
-
     def logits(self) -> NDArray[np.float32]:
         """Return float32 [pictures, classes]."""
         flat = np.frombuffer(binascii.a2b_base64(self.logits_f32_base64, strict_mode=True), "<f4")

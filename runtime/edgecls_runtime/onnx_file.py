@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from edgecls_runtime.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from typing import Self
 
 __all__ = ["OnnxHeader", "TensorInfo", "graph_sha256", "read_header", "write_metadata"]
@@ -78,42 +78,25 @@ def read_header(path: str | os.PathLike[str]) -> OnnxHeader:
     Raises:
         ModelError: not there, not ONNX, cut short, or its external data is missing or outside its folder.
     """
-    with _OnnxBytes(path) as file:
-        graph, metadata, opset, ir_version, producer = file.graph, {}, 0, 0, ["", ""]
-        for number, value, start, end in file.fields():
-            if number == _MODEL_IR_VERSION:
-                ir_version = value
-            elif number in (_MODEL_PRODUCER, _MODEL_PRODUCER_VERSION):
-                producer[number - _MODEL_PRODUCER] = file.text(start, end)
-            elif number == _MODEL_OPSET:
-                version = {field: (value, start, end) for field, value, start, end in file.fields(start, end)}
-                if 1 not in version or version[1][1] == version[1][2]:  # domain "" is the default one
-                    opset = version.get(2, (0, 0, 0))[0]
-            elif number == _MODEL_METADATA:
-                key, entry = file.entry(start, end)
-                metadata[key] = entry
-
-        spans: dict[int, list[tuple[int, int]]] = {}
-        for number, _, start, end in file.fields(*graph):
-            spans.setdefault(number, []).append((start, end))
-        inputs = [_tensor(file, *span) for span in spans.get(_GRAPH_INPUT, [])]
-        outputs = [_tensor(file, *span) for span in spans.get(_GRAPH_OUTPUT, [])]
-        weights = spans.get(_GRAPH_INITIALIZER, [])
+    with _OnnxFile(path) as file:
+        model, graph = file.model, file.graph
+        opsets = [
+            opset.number(2) for opset in model.messages(_MODEL_OPSET) if not opset.text(1)
+        ]  # "" is the default one
+        inputs = [_tensor(info) for info in graph.messages(_GRAPH_INPUT)]
+        outputs = [_tensor(info) for info in graph.messages(_GRAPH_OUTPUT)]
         if len(inputs) > 1:
-            names = {file.text(begin, stop) for begin, stop in file.subfields(weights, _TENSOR_NAME)}
+            names = {weight.text(_TENSOR_NAME) for weight in graph.messages(_GRAPH_INITIALIZER)}
             inputs = [info for info in inputs if info.name not in names]
-        # Quantized files have thousands of small ones; of those only the few that may lie elsewhere are walked.
-        large = [span for span in weights if span[1] - span[0] > 4096 or b"location" in bytes(file.view[slice(*span)])]
-        entries = [file.entry(begin, stop) for begin, stop in file.subfields(large, _TENSOR_EXTERNAL_DATA)]
         header = OnnxHeader(
-            ir_version=ir_version,
-            producer=" ".join(part for part in producer if part),
-            opset=opset,
+            ir_version=model.number(_MODEL_IR_VERSION),
+            producer=f"{model.text(_MODEL_PRODUCER)} {model.text(_MODEL_PRODUCER_VERSION)}".strip(),
+            opset=opsets[-1] if opsets else 0,
             inputs=tuple(inputs),
             outputs=tuple(outputs),
-            last_op=_maker(file, spans.get(_GRAPH_NODE, []), outputs[0].name) if outputs else "",
-            metadata=metadata,
-            external_files=tuple(dict.fromkeys(value for key, value in entries if key == "location")),
+            last_op=_maker(file, outputs[0].name) if outputs else "",
+            metadata={entry.text(1): entry.text(2) for entry in model.messages(_MODEL_METADATA)},
+            external_files=tuple(dict.fromkeys(_locations(file))),
         )
     _check_external_files(os.fspath(path), header.external_files)
     return header
@@ -127,9 +110,8 @@ def graph_sha256(path: str | os.PathLike[str]) -> str:
     """
     import hashlib
 
-    with _OnnxBytes(path) as file:
-        start, end = file.graph
-        return hashlib.sha256(file.view[start:end]).hexdigest()
+    with _OnnxFile(path) as file:
+        return hashlib.sha256(file.view[file.graph.start : file.graph.end]).hexdigest()
 
 
 def write_metadata(source: str | os.PathLike[str], target: str | os.PathLike[str], *, key: str, value: str) -> None:
@@ -139,17 +121,17 @@ def write_metadata(source: str | os.PathLike[str], target: str | os.PathLike[str
         ModelError: the source is not a whole ONNX file.
         OSError: the target cannot be written.
     """
-    with _OnnxBytes(source) as file, open(target, "wb") as out:
+    with _OnnxFile(source) as file, open(target, "wb") as out:
         previous = 0
-        for number, _, start, end in file.fields():
-            if not (number == _MODEL_METADATA and file.entry(start, end)[0] == key):
+        for number, _, start, end in file.walk(0, len(file.view)):
+            if not (number == _MODEL_METADATA and _Message(file, start, end).text(1) == key):
                 out.write(file.view[previous:end])
             previous = end
         entry = _length_delimited(1, key.encode()) + _length_delimited(2, value.encode())
         out.write(_length_delimited(_MODEL_METADATA, entry))
 
 
-class _OnnxBytes:
+class _OnnxFile:
     """A mapped ONNX file and the walk over its protobuf fields."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -169,10 +151,14 @@ class _OnnxBytes:
             raise ModelError(f"{self.where}: cannot be read: {error.strerror}", "Check the file.") from error
         self.view = memoryview(self._map)
         try:
-            self.graph = self._find_graph()
+            self.model = _Message(self, 0, len(self.view))
+            graphs = self.model.messages(_MODEL_GRAPH)
+            if len(graphs) != 1:
+                raise self._damaged(f"{len(graphs)} graphs in it")
         except BaseException:
             self.__exit__()
             raise
+        (self.graph,) = graphs
 
     def __enter__(self) -> Self:
         return self
@@ -181,10 +167,8 @@ class _OnnxBytes:
         self.view.release()
         self._map.close()
 
-    def fields(self, start: int = 0, end: int | None = None) -> Iterator[_Field]:
+    def walk(self, start: int, end: int) -> Iterator[_Field]:
         """Walk the fields of the message at [start, end)."""
-        view = self.view
-        end = len(view) if end is None else end
         position = start
         while position < end:
             tag, position = self._varint(position, end)
@@ -200,7 +184,9 @@ class _OnnxBytes:
             else:
                 raise self._damaged(f"wire type {wire} at byte {position}")
             if position > end:
-                if view[0] != _MODEL_IR_VERSION << 3:  # every writer begins with the version; a stray file does not
+                if (
+                    self.view[0] != _MODEL_IR_VERSION << 3
+                ):  # every writer begins with the version; a stray file does not
                     raise self._damaged(f"{position:,} bytes announced, {end:,} are there")
                 raise ModelError(
                     f"{self.where}: is cut short: {position:,} bytes announced, {end:,} are there",
@@ -208,30 +194,12 @@ class _OnnxBytes:
                 )
             yield tag >> 3, value, begin, position
 
-    def subfields(self, spans: Iterable[tuple[int, int]], wanted: int) -> Iterator[tuple[int, int]]:
-        """Walk the fields of one number in several messages."""
-        for span in spans:
-            for number, _, start, end in self.fields(*span):
-                if number == wanted:
-                    yield start, end
-
     def text(self, start: int, end: int) -> str:
         """Return a string field."""
         try:
             return str(self.view[start:end], "utf-8")
         except UnicodeDecodeError as error:
             raise self._damaged(f"text that is not UTF-8 at byte {start}") from error
-
-    def entry(self, start: int, end: int) -> tuple[str, str]:
-        """Return a ``StringStringEntryProto``."""
-        parts = {number: self.text(begin, stop) for number, _, begin, stop in self.fields(start, end)}
-        return parts.get(1, ""), parts.get(2, "")
-
-    def _find_graph(self) -> tuple[int, int]:
-        graphs = [(start, end) for number, _, start, end in self.fields() if number == _MODEL_GRAPH]
-        if len(graphs) != 1:
-            raise self._damaged(f"{len(graphs)} graphs in it")
-        return graphs[0]
 
     def _varint(self, position: int, end: int) -> tuple[int, int]:
         if position < end and (byte := self.view[position]) < 0x80:  # most are a single byte
@@ -254,50 +222,68 @@ class _OnnxBytes:
         )
 
 
-def _tensor(file: _OnnxBytes, start: int, end: int) -> TensorInfo:
+class _Message:
+    """The fields of a message at [start, end), by their number; what lies in them is read when it is asked for."""
+
+    def __init__(self, file: _OnnxFile, start: int, end: int) -> None:
+        self.start, self.end = start, end
+        self._file = file
+        self._fields: dict[int, list[_Field]] = {}
+        for field in file.walk(start, end):
+            self._fields.setdefault(field[0], []).append(field)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._fields
+
+    def spans(self, number: int) -> list[tuple[int, int]]:
+        """Return where the fields of a number lie."""
+        return [(start, end) for _, _, start, end in self._fields.get(number, ())]
+
+    def messages(self, number: int) -> list[_Message]:
+        """Return the fields of a number that are messages."""
+        return [_Message(self._file, *span) for span in self.spans(number)]
+
+    def texts(self, number: int) -> list[str]:
+        """Return the fields of a number that are texts."""
+        return [self._file.text(*span) for span in self.spans(number)]
+
+    def text(self, number: int) -> str:
+        """Return a text; empty if it is not there."""
+        return (self.texts(number) or [""])[-1]
+
+    def number(self, number: int) -> int:
+        """Return a number; 0 if it is not there."""
+        return self._fields[number][-1][1] if number in self else 0
+
+
+def _tensor(info: _Message) -> TensorInfo:
     """Read a ``ValueInfoProto``."""
-    name, dtype, shape = "", "", None
-    for number, _, begin, stop in file.fields(start, end):
-        if number == 1:
-            name = file.text(begin, stop)
-        elif number == 2:
-            for kind, _, begin_type, stop_type in file.fields(begin, stop):
-                if kind == 1:  # tensor_type; sequences, maps and the like are no classifier's
-                    dtype, shape = _tensor_type(file, begin_type, stop_type)
-    return TensorInfo(name, dtype or "not a tensor", shape)
+    dtype, shape = "not a tensor", None
+    for tensor in [tensor for kind in info.messages(2) for tensor in kind.messages(1)]:  # not a sequence, a map, ...
+        code = tensor.number(1)
+        dtype = _ELEMENT_TYPES.get(code, f"element type {code}")
+        for axes in tensor.messages(2):
+            shape = tuple(axis.number(1) if 1 in axis else axis.text(2) or None for axis in axes.messages(1))
+    return TensorInfo(info.text(1), dtype, shape)
 
 
-def _tensor_type(file: _OnnxBytes, start: int, end: int) -> tuple[str, tuple[int | str | None, ...] | None]:
-    dtype, shape = "undefined", None
-    for number, value, begin, stop in file.fields(start, end):
-        if number == 1:
-            dtype = _ELEMENT_TYPES.get(value, f"element type {value}")
-        elif number == 2:
-            shape = tuple(_axis(file, *span) for axis, _, *span in file.fields(begin, stop) if axis == 1)
-    return dtype, shape
-
-
-def _axis(file: _OnnxBytes, start: int, end: int) -> int | str | None:
-    for number, value, begin, stop in file.fields(start, end):
-        if number == 1:
-            return value
-        if number == 2:
-            return file.text(begin, stop) or None
-    return None
-
-
-def _maker(file: _OnnxBytes, nodes: list[tuple[int, int]], output: str) -> str:
+def _maker(file: _OnnxFile, output: str) -> str:
     """Return the type of the node that makes a tensor."""
-    for span in reversed(nodes):
-        outputs, op_type = [], ""
-        for number, _, start, end in file.fields(*span):
-            if number == _NODE_OUTPUT:
-                outputs.append(file.text(start, end))
-            elif number == _NODE_OP_TYPE:
-                op_type = file.text(start, end)
-        if output in outputs:
-            return op_type
+    for span in reversed(file.graph.spans(_GRAPH_NODE)):
+        node = _Message(file, *span)
+        if output in node.texts(_NODE_OUTPUT):
+            return node.text(_NODE_OP_TYPE)
     return ""
+
+
+def _locations(file: _OnnxFile) -> Iterator[str]:
+    """Yield where the tensors lie that are not in the file."""
+    for start, end in file.graph.spans(_GRAPH_INITIALIZER):
+        # Quantized files have thousands of small ones; of those only the few that may lie elsewhere are walked.
+        if end - start > 4096 or b"location" in bytes(file.view[start:end]):
+            for entry in _Message(file, start, end).messages(_TENSOR_EXTERNAL_DATA):
+                if entry.text(1) == "location":
+                    yield entry.text(2)
 
 
 def _check_external_files(path: str, locations: tuple[str, ...]) -> None:
@@ -321,9 +307,4 @@ def _length_delimited(number: int, payload: bytes) -> bytes:
 
 
 def _to_varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + _to_varint(value >> 7)

@@ -67,11 +67,6 @@ A folder holds other things too. A file that is named itself is tried whatever i
 
 _EXIF_ORIENTATION = 0x0112
 _ARRAY_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
-_INTERPOLATION = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
 # Pillow's names of what turns a picture upright, by EXIF orientation (CIPA DC-008, table 6).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -384,7 +379,7 @@ def _resize_and_crop(image: Image.Image, preprocess: Preprocess, max_pixels: int
         crop = (left, top, left + crop_width, top + crop_height)
         x0, y0, x1, y1 = part_to_resize(image.size, (width, height), crop, preprocess.interpolation)
         box = (x0 * full_width / width, y0 * full_height / height, x1 * full_width / width, y1 * full_height / height)
-        image = image.resize((x1 - x0, y1 - y0), _INTERPOLATION[preprocess.interpolation], box)
+        image = image.resize((x1 - x0, y1 - y0), Image.Resampling[preprocess.interpolation.upper()], box)
         left, top = left - x0, top - y0
     if image.size != (crop_width, crop_height):
         image = image.crop((left, top, left + crop_width, top + crop_height))

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from edgecls import tuning
+from edgecls.tuning import Trial
 from edgecls_runtime import SessionSettings
 from edgecls_runtime.backends.settings import Placement
 from edgecls_runtime.errors import ManifestError, ModelError
-from edgecls_runtime.profile import Trial
 
 
 def trial(*round_ms: float, batch_size: int = 1, **fields: object) -> Trial:
@@ -64,7 +64,7 @@ def test_what_computes_something_else_is_listed_and_never_chosen(models: Path, m
         OnnxRuntimeBackend, "run", lambda self, batch: wrong(self, batch) * (1.1 if self.threads == 2 else 1)
     )
     found = tuning.tune(models / "tiny.onnx", providers=["cpu"], threads=[1, 2], rounds=1)
-    assert found.placement == Placement(threads=1)
+    assert found.profile.placement == Placement(threads=1)
     failures = [item.failure for item in found.trials if item.placement.threads == 2]
     assert len(failures) == 3
     assert all("tiny.onnx: logits: max |diff| 0.1 of max |logit|" in failure for failure in failures)
@@ -78,7 +78,7 @@ def test_models_that_cannot_be_tuned(models: Path) -> None:
         tuning.tune(models / "foreign.onnx")
     with pytest.raises(ModelError, match="takes 4 pictures a run, no other number"):
         tuning.tune(models / "fixed4.onnx", batch_sizes=[1, 4])
-    assert tuning.tune(models / "fixed4.onnx", providers=["cpu"], threads=[1], rounds=1).batch_size == 4
+    assert tuning.tune(models / "fixed4.onnx", providers=["cpu"], threads=[1], rounds=1).profile.batch_size == 4
 
 
 def test_the_quickest_is_chosen_where_it_is_clear() -> None:

@@ -15,8 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from edgecls_export.embedding import Embedding, embed_file
+from edgecls_export.golden_outputs import golden_from_reference
 from edgecls_runtime import Manifest, Preprocess, manifest, onnx_file
-from edgecls_runtime.golden import draw_picture, golden_from_reference
+from edgecls_runtime.golden import draw_picture
 from edgecls_runtime.manifest import Source
 
 HERE = Path(__file__).parent

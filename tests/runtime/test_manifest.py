@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgecls_export.golden_outputs import encode_logits
 from edgecls_runtime import manifest, onnx_file
 from edgecls_runtime.errors import ManifestError
 from edgecls_runtime.manifest import Golden, Manifest, Source, TopK
@@ -32,7 +33,7 @@ FULL = Manifest(
     golden=Golden(
         contract_sha256="ef" * 32,
         pixels_sha256=("1", "2"),
-        logits_f32_base64=Golden.encode_logits(np.arange(6, dtype=np.float32).reshape(2, 3)),
+        logits_f32_base64=encode_logits(np.arange(6, dtype=np.float32).reshape(2, 3)),
     ),
     tools={"torch": "2.14.1"},
 )

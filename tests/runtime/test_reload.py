@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgecls_export.golden_outputs import golden_from_reference
 from edgecls_runtime import Classifier, golden, manifest
 from edgecls_runtime.errors import EdgeclsError, ManifestError, ModelError, VerificationError
 
@@ -35,7 +36,7 @@ def other(models: Path, tmp_path: Path) -> Path:
     )
     manifest.write(changed, models / "foreign.onnx", tmp_path / "bare.onnx")
     with Classifier.load(tmp_path / "bare.onnx") as classifier:
-        proven = dataclasses.replace(changed, golden=golden.golden_from_reference(classifier.run, changed))
+        proven = dataclasses.replace(changed, golden=golden_from_reference(classifier.run, changed))
     manifest.write(proven, models / "foreign.onnx", tmp_path / "other.onnx")
     return tmp_path / "other.onnx"
 
@@ -80,7 +81,7 @@ def real_size(models: Path, tmp_path: Path) -> Path:
     )
     manifest.write(changed, tmp_path / "graph.onnx", tmp_path / "bare.onnx")
     with Classifier.load(tmp_path / "bare.onnx") as classifier:
-        proven = dataclasses.replace(changed, golden=golden.golden_from_reference(classifier.run, changed))
+        proven = dataclasses.replace(changed, golden=golden_from_reference(classifier.run, changed))
     manifest.write(proven, tmp_path / "graph.onnx", tmp_path / "size.onnx")
     return tmp_path / "size.onnx"
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,10 @@ def test_tune_then_infer_with_the_profile(edgecls: Run, refused: Refused, models
     done = edgecls("tune", "m.onnx", "--provider", "cpu", "--threads", 1, "--rounds", 3)
     assert (done.returncode, done.stderr) == (0, "")
     written = profile.read(photo.parent / "m.onnx.profile.json")
-    assert done.stdout.startswith(f"{written}\n")
+    assert [trial["placement"] for trial in written.trials if trial["chosen"]] == [
+        dataclasses.asdict(written.placement)
+    ]
+    assert {trial["batch_size"] for trial in written.trials} == {written.batch_size} == {1}
     assert "take cpu, 1 thread, batch 1 (onnxruntime " in done.stdout
 
     plain = edgecls("infer", "--engine", "m.onnx", "photo.jpg")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgecls.ray_data import BatchClassifier
 from edgecls_runtime import Classifier
 from edgecls_runtime.golden import draw_picture
-from edgecls_runtime.ray_data import BatchClassifier
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 A data set's batches go through actors, each with a model of its own::
 
     import ray
-    from edgecls_runtime.ray_data import BatchClassifier
+    from edgecls.ray_data import BatchClassifier
 
     photos = ray.data.read_binary_files("s3://bucket/photos/", include_paths=True)
     answers = photos.map_batches(
