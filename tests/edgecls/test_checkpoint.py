@@ -367,6 +367,7 @@ def test_common_wrappings_are_read(path, wrap):
     assert (loaded.activation, loaded.thresholds, loaded.history) == ("softmax", None, ())
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 def test_weights_that_are_quantized_already_are_refused(path):
     quantized = torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.qint8)
     for document in ({"conv.weight": quantized}, {"model": {"conv.weight": quantized, "conv.scale": 0.5}}):
