@@ -12,16 +12,16 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from edgecls import models, published
 from edgecls.checkpoint import Checkpoint, checkpoint_from_document, is_checkpoint
 from edgecls.fit import check_labels, fit_state_dict
-from edgecls.torch_file import contents, is_state_dict, read_torch_file
+from edgecls.torch_file import contents, is_state_dict, printable, read_torch_file
 from edgecls_runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
     import os
-
-    from torch import Tensor
 
     from edgecls_runtime.preprocess import Preprocess
 
@@ -125,6 +125,13 @@ def _unwrap(document: object, path: Path) -> dict[str, Tensor]:
         if isinstance(document, dict) and isinstance(document.get(wrapper), dict):
             found = document[wrapper]
             break
+    if isinstance(found, dict):
+        for name, value in found.items():
+            if isinstance(value, Tensor) and value.is_quantized:
+                raise CheckpointError(
+                    f"{path}: is quantized already ({printable(str(name))} is {value.dtype})",
+                    "Give the float weights that it was made of: edgecls export ... --int8 quantizes them.",
+                )
     if not is_state_dict(found):
         raise CheckpointError(
             f"{path}: holds no state dict but {contents(found)}",

@@ -8,11 +8,16 @@ import io
 import logging
 import signal
 import sys
+from collections import deque
+from typing import TYPE_CHECKING
 
 import click
 
 from edgecls_runtime import __version__
 from edgecls_runtime.errors import EdgeclsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["cli", "main"]
 
@@ -51,12 +56,27 @@ def cli() -> None:
     """
 
 
+def _new() -> Callable[[logging.LogRecord], bool]:
+    """Return a filter that lets nothing through twice: `compare` opens a file many times, which warns each time."""
+    said: deque[str] = deque(maxlen=100)
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        known = message in said
+        said.append(message)
+        return not known
+
+    return is_new
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 the user's world is at fault, 2 wrong usage."""
     gc.set_threshold(100_000)  # while packages are imported there is no garbage, and each look for some takes its time
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text; stderr does so anyway
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    once = logging.StreamHandler()
+    once.addFilter(_new())
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, handlers=[once])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # let `finally` remove temporary files
     try:
         cli.main(arguments, prog_name="edgecls")

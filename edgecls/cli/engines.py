@@ -211,7 +211,10 @@ def check_model_file(ctx: click.Context, source: Path, precisions: tuple[str, ..
         if name not in _FOR_MODEL_FILE:
             raise click.UsageError(f"--{name.replace('_', '-')} goes with an ARCH or CHECKPOINT; {source} is finished.")
     if not (ctx.params["tensorrt"] or ctx.params["triton"]):
-        raise click.UsageError(f"{source} is an ONNX file already: --tensorrt builds an engine, --triton serves it.")
+        raise click.UsageError(
+            f"{source} is an ONNX file already: --tensorrt builds an engine, --triton serves it. Other precisions are "
+            "made of what it was exported from, an ARCH or CHECKPOINT."
+        )
     from edgecls_runtime import manifest
 
     document = manifest.read(source)

@@ -147,9 +147,14 @@ def calibration_pictures(options: dict[str, Any], measured: EvaluationPictures |
 def make_precision(
     name: str, options: dict[str, Any], images: CalibrationImages | None, measured: EvaluationPictures | None
 ) -> Precision:
-    """Return the exporter's description of a precision, from options, pictures to calibrate on and to measure on."""
+    """Return the exporter's description of a precision, from options, pictures to calibrate on and to measure on.
+
+    Raises:
+        OutputError: the cache cannot be written to.
+    """
     from edgecls_export import Fp16, Fp32, Int8
     from edgecls_export.budget import Budget
+    from edgecls_export.calibration import check_cache
     from edgecls_export.calibrators import Entropy, MinMax, Mse, Percentile
 
     methods: dict[str, Calibrator] = {
@@ -162,6 +167,8 @@ def make_precision(
         return Fp32()
     if name == "fp16":
         return Fp16(io_fp16=options["io_fp16"], keep_float=options["keep_float"], images=images)
+    if options["calibration_cache"] is not None:
+        check_cache(options["calibration_cache"])
     budget = None
     if options["max_drop"] is not None and measured is not None:
         budget = Budget(

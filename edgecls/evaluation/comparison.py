@@ -17,7 +17,7 @@ from edgecls_runtime.preprocess import load
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -68,6 +68,7 @@ class Comparison:
         provider: that ran them.
         max_drop: percentage points of accuracy (or agreement) that a recommended file may lose to the first one.
         recommended: index of the row; the quickest whose loss is allowed, the smaller of equally quick ones.
+        notes: what makes the comparison say less than it seems to.
     """
 
     rows: tuple[Row, ...]
@@ -76,9 +77,10 @@ class Comparison:
     provider: str
     max_drop: float
     recommended: int
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        names = [Path(row.path).name for row in self.rows]
+        names = self._names()
         width = max(4, *map(len, names))
         quality = f"{'acc@1 %':>8} {'same %':>7} {'cosine':>8} {'worst logit':>12}"
         lines = [f"{'file':{width + 7}} {'MB':>7} {'p50 ms':>8} {quality}"]
@@ -88,19 +90,25 @@ class Comparison:
                 f"{name:{width}}  {row.precision:5} {row.size_bytes / 1e6:7.1f} {row.p50_ms:8.2f} {accuracy:>8} "
                 f"{row.agreement:7.2f} {row.mean_cosine:8.5f} {row.max_relative_error:12.2g}"
             )
-        lines += [f"{self.images:,} pictures ({self.origin}) on {self.provider}, batch 1, in turn", self.recommendation]
-        return "\n".join(lines)
+        lines += [f"{self.images:,} pictures ({self.origin}) on {self.provider}, batch 1, in turn"]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes), self.recommendation])
+
+    def _names(self) -> list[str]:
+        """Return the files' names; with their folders where two have the same."""
+        names = [Path(row.path).name for row in self.rows]
+        return names if len(set(names)) == len(names) else [row.path for row in self.rows]
 
     @property
     def recommendation(self) -> str:
         """Which file to take on this machine, and why, in a sentence."""
         first, best = self.rows[0], self.rows[self.recommended]
-        name = Path(best.path).name
+        names = self._names()
+        name = names[self.recommended]
         if self.recommended == 0:
             return f"on this machine take {name}: no other is quicker within {self.max_drop:g} points"
         lost, what = _loss(best, first)
         return (
-            f"on this machine take {name}: {first.p50_ms / best.p50_ms:.2f} x as quick as {Path(first.path).name}, "
+            f"on this machine take {name}: {first.p50_ms / best.p50_ms:.2f} x as quick as {names[0]}, "
             f"{best.size_bytes / first.size_bytes:.0%} of its size, {what} {-lost:+.2f} points"
         )
 
@@ -163,6 +171,11 @@ def compare_files(
                     f"{model.path}: has other {what} than {models[0].path}",
                     "Compare files of one and the same model.",
                 )
+    if targets is not None and models[0].activation == "sigmoid":
+        raise DataError(
+            f"{origin}: acc@1 is not what a model of several labels is measured by ({models[0].path})",
+            "Give a folder of pictures without labels: agreement with the first file is measured then.",
+        )
     logits, seconds = _run_in_turn(paths, images, load_model, progress)
     ran_on = ", ".join(dict.fromkeys(model.provider for model in models))
     correct = None if targets is None else np.asarray(targets)
@@ -189,7 +202,18 @@ def compare_files(
         provider=ran_on,
         max_drop=max_drop,
         recommended=_recommend(rows, max_drop),
+        notes=tuple(_other_models(models)),
     )
+
+
+def _other_models(models: Sequence[Classifier]) -> Iterator[str]:
+    """Say which files do not come from the weights of the first: agreeing with it is then no merit."""
+    first = models[0].manifest
+    for model in models[1:]:
+        own = model.manifest
+        if first is not None and own is not None and own.source.sha256 != first.source.sha256:
+            other = f"another model ({own.arch})" if own.arch != first.arch else "made of other weights"
+            yield f"{model.path} is {other} than {models[0].path}: the differences are those of the models"
 
 
 def _run_in_turn(

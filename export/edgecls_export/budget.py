@@ -77,7 +77,7 @@ class Judge:
             self._pixels = [resize_and_crop(decode(image, preprocess), preprocess) for image in budget.images]
         except ImageError as error:
             raise CalibrationError(error.cause, "Repair or remove it: every picture is measured on.") from error
-        self._preprocess = preprocess
+        self.budget, self._preprocess = budget, preprocess
         self._targets = None if budget.targets is None else np.asarray(budget.targets)
         self._agreeing: NDArray[np.intp] | None = None
 

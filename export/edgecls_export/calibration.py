@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from edgecls_export.calibrators import Calibrator
     from edgecls_runtime.preprocess import Preprocess
 
-__all__ = ["Ranges", "calibrate"]
+__all__ = ["Ranges", "calibrate", "check_cache"]
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def calibrate(
     if cache is not None:
         key = _key(model, images, preprocess, method, symmetric=symmetric, names=names)
         entry = Path(cache) / f"{_digest(key)}.json"
-        _check_folder(entry.parent)
+        check_cache(cache)
         if values := _read(entry, key, names):
             return Ranges(values, method.name, _parameters(method), symmetric, len(images.sources), cached=True)
     graph = ObservedGraph(model, names)
@@ -158,8 +158,13 @@ def _digest(document: object) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be written to, before the minutes of calibration."""
+def check_cache(folder: str | os.PathLike[str]) -> None:
+    """Make the folder of a cache, and refuse one that cannot be written to: before the minutes of calibration.
+
+    Raises:
+        OutputError: says why.
+    """
+    folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -158,9 +158,14 @@ def copy_images(
         seed: of the draw, for the manifest.
 
     Raises:
-        OutputError: the folder holds something already, or cannot be written; then nothing is left of it.
+        OutputError: the folder holds something already, lies in ``source``, or cannot be written; then nothing is left
+            of it.
     """
     folder = Path(folder)
+    if folder.resolve().is_relative_to(Path(source).resolve()):
+        raise OutputError(
+            f"{folder}: lies in {source}, where its copies would be drawn again", "Name a folder beside it."
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder}: exists already", "Name a new or an empty folder.")
     paths = [Path(str(path)) for path in images.sources]

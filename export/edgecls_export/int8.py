@@ -93,7 +93,7 @@ SCHEMES: dict[str, Scheme] = {
             **{name: getattr(_CPU, name) for name in Scheme.__dataclass_fields__},
             "reduce_range": True,
             "reason": "As cpu, with weights of 7 bits: on x86 without VNNI two products of uint8 and int8 are added in "
-            "16 bits, which saturate for weights of 8 bits.",
+            "16 bits, which saturate for weights of 8 bits, or in 32 bits at half the speed.",
         }
     ),
     "tensorrt": _TENSORRT,

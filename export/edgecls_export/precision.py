@@ -175,7 +175,9 @@ class Int8:
         images = drawn_images() if self.images is None else self.images
         prepared = workshop.folder / "prepared.onnx"
         prepare(workshop.graph, prepared, scheme=self.target)
-        check_names(onnx.load(prepared), self.exclude)  # before the minutes of calibration
+        # Before the minutes of calibration: does all that the user names exist, and can it be read?
+        check_names(onnx.load(prepared), self.exclude)
+        judge = None if self.budget is None else Judge(self.budget, workshop.preprocess)
         likeness = Likeness(workshop.graph, images.sources[:COMPARED_IMAGES], workshop.preprocess)
         gains: list[str] = []
         equalization = None
@@ -215,12 +217,12 @@ class Int8:
             gains.append(f"biases corrected: {likeness.measure} {like:.5f} -> {likeness.of(path):.5f}")
         spent: AccuracyBudget | None = None
         costly: tuple[str, ...] = ()
-        if self.budget is not None:
+        if judge is not None:
             workshop.progress("spend the accuracy budget")
             ranking = rank_by_noise(
                 floats, onnx.load(path), images.sources[:NOISE_IMAGES], workshop.preprocess, progress=workshop.counted
             )
-            spent, costly = self._spend(self.budget, workshop, path, [layer.node for layer in ranking], quantize)
+            spent, costly = self._spend(judge, workshop.graph, path, [layer.node for layer in ranking], quantize)
             report = quantize(costly)
         prepared.unlink()
         return Converted(
@@ -262,15 +264,14 @@ class Int8:
 
     def _spend(
         self,
-        budget: Budget,
-        workshop: Workshop,
+        judge: Judge,
+        graph: Path,
         path: Path,
         ranking: Sequence[str],
         quantize: Callable[[tuple[str, ...]], Int8Report],
     ) -> tuple[AccuracyBudget, tuple[str, ...]]:
         """Return what the budget came to, and the layers that it leaves in float."""
-        judge = Judge(budget, workshop.preprocess)
-        baseline = judge.score(workshop.graph)
+        budget, baseline = judge.budget, judge.score(graph)
 
         def score_with(kept: tuple[str, ...]) -> float:
             quantize(kept)

@@ -367,6 +367,15 @@ def test_common_wrappings_are_read(path, wrap):
     assert (loaded.activation, loaded.thresholds, loaded.history) == ("softmax", None, ())
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_weights_that_are_quantized_already_are_refused(path):
+    quantized = torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.qint8)
+    for document in ({"conv.weight": quantized}, {"model": {"conv.weight": quantized, "conv.scale": 0.5}}):
+        error = refused(path, document, arch=SMALL)
+        assert error.cause == f"{path}: is quantized already (conv.weight is torch.qint8)"
+        assert "float weights" in error.remedy
+
+
 @pytest.mark.parametrize(
     ("document", "contents"),
     [

@@ -27,7 +27,11 @@ def put(root: Path, name: str, text: str) -> None:
     [
         (machine("x86_64", "avx2", "avx512_vnni"), "quick and right: avx512_vnni", None),
         (machine("x86_64", "avx_vnni", "amx_int8"), "quick and right: amx_int8, avx_vnni", None),
-        (machine("x86_64", "avx2"), "no VNNI: products are added in 16 bits", "--target cpu-any"),
+        (
+            machine("x86_64", "avx2"),
+            "no VNNI: files of --target cpu are right here with onnxruntime",
+            "--target cpu-any",
+        ),
         (machine("aarch64", "asimd", "asimddp"), "quick and right: asimddp", None),
         (machine("aarch64", "asimd"), "right, but slow", None),
         (machine("riscv64"), "not known for riscv64", None),

@@ -1,10 +1,11 @@
-"""x86 without VNNI adds two products of uint8 and int8 in 16 bits, which saturate. No such CPU is at hand: emulate it.
+"""x86 without VNNI adds two products of uint8 and int8 in 16 bits, which saturate. Emulated, and on such a CPU seen.
 
 This is where the bound on INT8's golden outputs comes from (`edgecls_runtime.tolerance`).
 """
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from edgecls_export import Int8, ModelCard, export_onnx, pick_images
 from edgecls_export.graph import attribute, constants
 from edgecls_runtime import golden, manifest
 from edgecls_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from edgecls_runtime.machine import cpu_flags
 from edgecls_runtime.manifest import Source
 
 Array = np.ndarray[Any, Any]
@@ -124,3 +126,7 @@ def test_verify_finds_saturation_and_seven_bits_prevent_it(
     simulated = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     assert verified(lambda batch: simulated.run(None, {"input": batch})[0]), "an engine that simulates in float"
     assert verified(Emulated(path, saturating=True).run) is not found
+    plain = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    saturates = platform.machine() == "x86_64" and {"avx_vnni", "avx512_vnni"}.isdisjoint(cpu_flags())
+    assert verified(lambda batch: plain.run(None, {"input": batch})[0]) is not (found and saturates)
+    assert golden.verify(path), "the runtime's own sessions ask for exact sums"

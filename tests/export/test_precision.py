@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from edgecls_export import fp32, precision
+from edgecls_export import fp32, pipeline, precision
 from edgecls_export.budget import Budget, Judge
 from edgecls_export.calibration_images import CalibrationImages
 from edgecls_export.calibrators import Mse
@@ -235,6 +236,19 @@ def test_a_fixed_batch(
 def test_without_pictures_drawn_ones_serve_and_it_is_said(network: nn.Module, card: ModelCard, tmp_path: Path) -> None:
     report = export_onnx(network, tmp_path / "m.onnx", card, precision=Int8())
     assert "note: calibrated on 64 drawn pictures: 300 or more as the model meets them are better" in str(report)
+
+
+def test_parity_is_held_on_pictures_as_the_model_meets_them(images: CalibrationImages, tmp_path: Path) -> None:
+    """Drawn ones look like none of its classes: a good INT8 file may answer half of them otherwise."""
+    pictures, origin = pipeline._parity_pictures([Fp32(), Int8(images=images), Fp16()])
+    assert [name for name, _ in pictures] == [f"picture {number}" for number in range(1, 8)]
+    assert [image for _, image in pictures] == list(images.sources)
+    assert origin == "golden pictures, to calibrate on"
+    many = dataclasses.replace(images, sources=tuple(tmp_path / f"{n}.jpg" for n in range(100)))
+    pictures, _ = pipeline._parity_pictures([Fp16(images=many)])
+    assert [name for name, _ in pictures] == [str(tmp_path / f"{number}.jpg") for number in range(64)]
+    pictures, origin = pipeline._parity_pictures([Fp32(), Int8(), Fp16()])
+    assert (len(pictures), origin.split()[0]) == (64, "drawn")
 
 
 def test_mistakes_are_found_before_any_work(network: nn.Module, card: ModelCard, tmp_path: Path) -> None:

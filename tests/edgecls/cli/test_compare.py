@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -35,6 +36,17 @@ def test_files_side_by_side(in_process: Run, models: Path, tmp_path: Path) -> No
     rows = json.loads(done.stdout)["rows"]
     assert rows[0]["accuracy"] == rows[1]["accuracy"]
     assert rows[0]["accuracy"] is not None
+
+
+def test_what_is_assumed_of_a_foreign_file_is_said_once(in_process: Run, models: Path, tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    for number in range(3):
+        Image.fromarray(draw_picture(number)).save(tmp_path / "flat" / f"{number}.png")
+    logging.getLogger().handlers.clear()  # as in a process of its own; pytest's come back by themselves
+    done = in_process("compare", models / "foreign.onnx", "--data", "flat")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("no labels given for 5 classes") == 1
+    logging.getLogger().handlers.clear()
 
 
 def test_bad_input_is_refused(in_process: Run, refused: Refused, models: Path, tmp_path: Path) -> None:

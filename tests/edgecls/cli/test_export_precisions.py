@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -23,10 +24,12 @@ QUICK = ("squeezenet1_1", "--weights", "none", "--labels", "labels.txt", "--prep
 
 
 def test_all_precisions_at_once(in_process: Run, drawn: Path, tmp_path: Path) -> None:
-    done = in_process(
-        "export", *QUICK, "--precision", "fp32,fp16,int8", "--calibration", drawn, "--parity-images", drawn
-    )
+    done = in_process("export", *QUICK, "--precision", "fp32,fp16,int8", "--calibration", drawn)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count(f"parity: 24 pictures ({drawn}, to calibrate on)") == 3, "as the model meets them"
+    assert f"24 pictures ({drawn}, to calibrate on) on CPUExecutionProvider, batch 1, in turn" in done.stdout
+    assert re.search(r"note: activations reach [\d.e+-]+ on 24 pictures; half ends at 65,504", done.stdout)
+    assert re.search(r"note: biases corrected: mean cosine of the logits on 24 pictures 0\.\d+ -> 0\.\d+", done.stdout)
     names = ["squeezenet1_1.onnx", "squeezenet1_1-fp16.onnx", "squeezenet1_1-int8.onnx"]
     assert [line.split()[0] for line in done.stdout.splitlines()[-5:-2]] == names
     assert "on this machine take" in done.stdout.splitlines()[-1]
@@ -90,11 +93,11 @@ def test_wrong_usage_is_status_2(in_process: Run, drawn: Path) -> None:
         (["--fp16", "--precision", "int8"], "give one"),
         (["--precision", "fp64"], "'fp64' is not one of fp32, fp16, int8"),
         (["--precision", "int8,int8"], "names one twice"),
-        (["--calibration", "drawn"], "--calibration is for int8"),
+        (["--calibration", "drawn"], "--calibration is for fp16 and int8, and neither is asked for"),
         (["--fp16", "--target", "cuda"], "--target is for int8"),
         (["--int8", "--io-fp16"], "--io-fp16 is for fp16"),
         (["--int8", "--max-drop", "1"], "--max-drop and --eval-data go together"),
-        (["--keep-float", "x"], "fp32 is all float"),
+        (["--keep-float", "x"], "--keep-float is for fp16 and int8"),
     ):
         done = in_process("export", *QUICK, *arguments)
         assert done.returncode == 2, arguments
@@ -137,5 +140,6 @@ def test_calibrate_fills_a_folder(in_process: Run, refused: Refused, drawn: Path
     assert again.returncode == 0
     assert json.loads((tmp_path / "again" / "manifest.json").read_text("utf-8")) == document
     refused(in_process("calibrate", "chosen", "--from", drawn), "chosen: exists already", "empty folder")
+    refused(in_process("calibrate", drawn / "new", "--from", drawn), "drawn/new: lies in", "a folder beside it")
     refused(in_process("calibrate", "new", "--from", "absent"), "absent: is not a folder", "folder of pictures")
     assert not (tmp_path / "new").exists()

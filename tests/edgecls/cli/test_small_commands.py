@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import importlib.util
 import json
@@ -98,6 +99,42 @@ def test_without_an_engine_one_is_told_what_to_install(
 def test_version(edgecls: Run) -> None:
     assert edgecls("--version").stdout == f"edgecls, version {edgecls_runtime.__version__}\n"
     assert importlib.metadata.version("edgecls") == edgecls_runtime.__version__
+
+
+def test_info_says_what_int8_cost(edgecls: Run, models: Path, tmp_path: Path) -> None:
+    document = manifest.read(models / "tiny.onnx")
+    assert document is not None
+    tried = (
+        manifest.BudgetTrial(float_layers=(), score=88.0, drop=2.0),
+        manifest.BudgetTrial(float_layers=("a",), score=90.5, drop=-0.5),
+    )
+    budget = manifest.AccuracyBudget(
+        max_drop=1, measure="acc@1", images=200, image_set="val", fp32=90, int8=90.5, tried=tried
+    )
+    calibration = manifest.Calibration(
+        method="percentile",
+        parameters={"percentile": 99.999},
+        images=512,
+        images_sha256="0" * 64,
+        image_set="train",
+        scheme="cpu",
+        quantized_layers=3,
+        budget=budget,
+    )
+    layers = tuple(f"layer{number}: was asked for" for number in range(20))
+    changed = dataclasses.replace(document, precision="int8", calibration=calibration, float_layers=layers)
+    manifest.write(changed, models / "tiny.onnx", tmp_path / "m.onnx")
+    lines = edgecls("info", "m.onnx").stdout.splitlines()
+    first = lines.index("calibration percentile 99.999 on 512 pictures (train); 3 layers in integers (cpu)")
+    assert lines[first + 1 : first + 6] == [
+        "budget      acc@1 90.00 -> 90.50 % on 200 pictures (val), allowed drop 1, 2 tried",
+        "            tried   0 layers in float: 88.00 % (drop +2.00)",
+        "            tried   1 layers in float: 90.50 % (drop -0.50)",
+        "in float32  20 nodes",
+        "            layer0: was asked for",
+    ]
+    assert "            ... and 8 more: --json" in lines
+    assert json.loads(edgecls("info", "m.onnx", "--json").stdout)["manifest"]["float_layers"] == list(layers)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from edgecls.evaluation.comparison import Comparison, Row, _recommend, compare_files
-from edgecls_runtime import Classifier
+from edgecls_runtime import Classifier, manifest
 from edgecls_runtime.errors import DataError, ImageError, ModelError
 from edgecls_runtime.golden import draw_picture
+from edgecls_runtime.manifest import Source
 
 PICTURES = [draw_picture(number) for number in range(4)]
 
@@ -98,11 +99,33 @@ def test_differences_are_those_of_the_logits(models: Path, tmp_path: Path, monke
     assert min(found.mean_cosine for found in comparison.rows) == pytest.approx(-1)
 
 
+def test_files_of_one_name_are_told_apart(models: Path, tmp_path: Path) -> None:
+    shutil.copy(models / "tiny.onnx", tmp_path / "tiny.onnx")
+    lines = str(compare_files([models / "tiny.onnx", tmp_path / "tiny.onnx"], PICTURES, origin="x")).splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == [str(models / "tiny.onnx"), str(tmp_path / "tiny.onnx")]
+    assert str(models / "tiny.onnx") in lines[-1] or str(tmp_path / "tiny.onnx") in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("arch", "said"), [("vgg16", "another model (vgg16) than"), (None, "made of other weights than")]
+)
+def test_another_model_is_compared_and_it_is_said(models: Path, tmp_path: Path, arch: str | None, said: str) -> None:
+    document = manifest.read(models / "tiny.onnx")
+    assert document is not None
+    other = dataclasses.replace(document, arch=arch or document.arch, source=Source(weights="x", sha256="1" * 64))
+    manifest.write(other, models / "tiny.onnx", tmp_path / "other.onnx")
+    comparison = compare_files([models / "tiny.onnx", tmp_path / "other.onnx"], PICTURES, origin="x")
+    assert f"note: {tmp_path / 'other.onnx'} is {said} {models / 'tiny.onnx'}" in str(comparison)
+    assert compare_files([models / "tiny.onnx", models / "fixed4.onnx"], PICTURES, origin="x").notes == ()
+
+
 def test_what_cannot_be_compared_is_refused(models: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has other labels than"):
         compare_files([models / "tiny.onnx", models / "foreign.onnx"], PICTURES, origin="x")
     with pytest.raises(ModelError, match="has other activation than"):
         compare_files([models / "tiny.onnx", models / "multilabel.onnx"], PICTURES, origin="x")
+    with pytest.raises(DataError, match=r"x: acc@1 is not what a model of several labels is measured by"):
+        compare_files([models / "multilabel.onnx"], PICTURES, targets=[0] * 4, origin="x")
     with pytest.raises(DataError, match="x: holds no pictures"):
         compare_files([models / "tiny.onnx"], [], origin="x")
     with pytest.raises(ImageError, match="no such file"):

@@ -29,6 +29,12 @@ def options(monkeypatch: pytest.MonkeyPatch) -> list[onnxruntime.SessionOptions]
     return seen
 
 
+def test_integers_are_exact(models: Path, options: list) -> None:
+    """Without VNNI they saturate otherwise; where it is, nothing else would show it."""
+    Classifier.load(models / "tiny.onnx").close()
+    assert options[0].get_session_config_entry("session.x64quantprecision") == "1"
+
+
 @pytest.mark.parametrize(("spinning", "at_all", "stops"), [(None, "1", "1"), (True, "1", "0"), (False, "0", "1")])
 def test_spinning(models: Path, options: list, spinning: bool | None, at_all: str, stops: str) -> None:
     Classifier.load(models / "tiny.onnx", settings=SessionSettings(spinning=spinning)).close()
