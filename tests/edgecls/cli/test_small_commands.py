@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,12 +113,17 @@ def test_completion_completes(edgecls: Run) -> None:
 
 
 def test_help_answers_in_under_0_4_seconds(edgecls: Run) -> None:
-    """The promise, with a margin of six on an idle machine; the best of five, so that a busy one does not fail it."""
+    """The promise, with a margin of four. The CPU's time, and the best of five: a busy machine does not fail it."""
+
+    def spent() -> float:
+        times = os.times()
+        return times.children_user + times.children_system
+
     times = []
     for _ in range(5):
-        started = time.perf_counter()
+        before = spent()
         assert edgecls("--help").returncode == 0
-        times.append(time.perf_counter() - started)
+        times.append(spent() - before)
     assert min(times) < 0.4
 
 
