@@ -85,9 +85,9 @@ def test_an_artifact(edgecls: Run, models: Path, shapes: Path, tmp_path: Path) -
         assert float(row["score"]) == pytest.approx(predictions[0].score, rel=1e-5)
 
 
-def test_a_checkpoint_as_json(edgecls: Run, checkpoint: Path, shapes: Path) -> None:
+def test_a_checkpoint_as_json(in_process: Run, checkpoint: Path, shapes: Path) -> None:
     arguments = ("--split", "train", "--tta", 10, "--device", "cpu", "--format", "json", "--workers", 1)
-    done = edgecls("evaluate", "best.pt", "shapes", *arguments)
+    done = in_process("evaluate", "best.pt", "shapes", *arguments)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert (document["model"], document["task"], document["tta"], document["images"]) == ("best.pt", "single", 10, 1)
@@ -96,15 +96,15 @@ def test_a_checkpoint_as_json(edgecls: Run, checkpoint: Path, shapes: Path) -> N
     assert [item["label"] for item in document["classes"]] == list(LABELS)
 
 
-def test_several_labels(edgecls: Run, models: Path, shapes: Path, tmp_path: Path) -> None:
+def test_several_labels(in_process: Run, models: Path, shapes: Path, tmp_path: Path) -> None:
     rows = [f"{path.relative_to(tmp_path)},{path.parent.name};dog" for path in sorted(shapes.glob("val/*/*"))]
     (tmp_path / "list.csv").write_text("\n".join(["path,label", *rows]) + "\n")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "confusion_matrix.png").touch()
     arguments = ("evaluate", models / "multilabel.onnx", "list.csv", "--predictions", "p.csv", "-o", "out")
-    refusal = edgecls(*arguments)
+    refusal = in_process(*arguments)
     assert refusal.returncode == 1
-    done = edgecls(*arguments, "--force")
+    done = in_process(*arguments, "--force")
     assert done.returncode == 0, done.stderr
     assert "  mAP " in done.stdout
     assert not (tmp_path / "out" / "confusion_matrix.png").exists()  # that of an earlier model
@@ -113,17 +113,17 @@ def test_several_labels(edgecls: Run, models: Path, shapes: Path, tmp_path: Path
     assert len(answers) == len(rows)
 
 
-def test_pictures_without_labels(edgecls: Run, refused: Refused, models: Path, photo: Path) -> None:
+def test_pictures_without_labels(in_process: Run, refused: Refused, models: Path, photo: Path) -> None:
     (photo.parent / "flat").mkdir()
     for name in ("b.jpg", "a.jpg"):
         shutil.copy(photo, photo.parent / "flat" / name)
     tiny = models / "tiny.onnx"
-    refused(edgecls("evaluate", tiny, "flat"), "flat: its pictures have no labels", "--predictions FILE.csv")
-    refused(edgecls("evaluate", tiny, "photo.jpg"), "photo.jpg: has no labels", "--predictions FILE.csv")
-    done = edgecls("evaluate", tiny, "flat", "--predictions", "flat.csv")
+    refused(in_process("evaluate", tiny, "flat"), "flat: its pictures have no labels", "--predictions FILE.csv")
+    refused(in_process("evaluate", tiny, "photo.jpg"), "photo.jpg: has no labels", "--predictions FILE.csv")
+    done = in_process("evaluate", tiny, "flat", "--predictions", "flat.csv")
     assert (done.returncode, done.stdout) == (0, "2 pictures answered, 0 unreadable\n")
     assert "note: the pictures have no labels, so nothing is measured" in done.stderr
-    assert edgecls("evaluate", tiny, "photo.jpg", "--predictions", "one.csv", "--format", "json").returncode == 0
+    assert in_process("evaluate", tiny, "photo.jpg", "--predictions", "one.csv", "--format", "json").returncode == 0
     best = Classifier.load(tiny).predict(photo)[0]
     flat, one = ([*csv.reader((photo.parent / name).read_text().splitlines())] for name in ("flat.csv", "one.csv"))
     assert [row[:2] for row in flat] == [["id", "label"], ["a.jpg", best.label], ["b.jpg", best.label]]
@@ -153,11 +153,13 @@ def test_missing_training_packages_are_named(models: Path, shapes: Path) -> None
     assert "pip install 'edgecls[train,cpu]'" in done.stderr
 
 
-def test_a_foreign_model_takes_labels_and_preprocess(edgecls: Run, models: Path, shapes: Path, tmp_path: Path) -> None:
+def test_a_foreign_model_takes_labels_and_preprocess(
+    in_process: Run, models: Path, shapes: Path, tmp_path: Path
+) -> None:
     (tmp_path / "labels.txt").write_text("\n".join(LABELS) + "\n")
     (tmp_path / "pre.json").write_text('{"resize_size": 36, "crop_size": [32, 32]}')
     (tmp_path / "map.json").write_text('{"eel": "ant", "nobody": 3}')
-    done = edgecls(
+    done = in_process(
         *("evaluate", models / "foreign.onnx", "shapes", "--labels", "labels.txt", "--preprocess", "pre.json"),
         *("--class-map", "map.json", "--format", "json", "--threads", 1),
     )
@@ -191,7 +193,7 @@ def test_a_foreign_model_takes_labels_and_preprocess(edgecls: Run, models: Path,
     ],
 )
 def test_bad_input(
-    edgecls: Run,
+    in_process: Run,
     refused: Refused,
     models: Path,
     shapes: Path,
@@ -213,7 +215,7 @@ def test_bad_input(
     content = (models / "tiny.onnx").read_bytes()
     (tmp_path / "full.onnx").write_bytes(content.replace(b'"resize_size":36', b'"resize_size":32'))
     before = sorted(tmp_path.rglob("*"))
-    refused(edgecls("evaluate", *arguments), cause, remedy)
+    refused(in_process("evaluate", *arguments), cause, remedy)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -233,15 +235,15 @@ def test_bad_input(
         (["m.onnx", "photo.jpg", "--batch-size", "0"], "--batch-size"),
     ],
 )
-def test_wrong_usage_is_2(edgecls: Run, photo: Path, arguments: list[str], said: str) -> None:
-    done = edgecls("evaluate", *arguments)
+def test_wrong_usage_is_2(in_process: Run, photo: Path, arguments: list[str], said: str) -> None:
+    done = in_process("evaluate", *arguments)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
 
 
-def test_cuda_that_is_not_there(edgecls: Run, refused: Refused, checkpoint: Path, shapes: Path) -> None:
+def test_cuda_that_is_not_there(in_process: Run, refused: Refused, checkpoint: Path, shapes: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this torch has CUDA")
-    refused(edgecls("evaluate", "best.pt", "shapes", "--device", "cuda"), "device cuda: torch", "--device cpu")
+    refused(in_process("evaluate", "best.pt", "shapes", "--device", "cuda"), "device cuda: torch", "--device cpu")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,8 +19,12 @@ from edgecls_runtime import manifest  # noqa: E402 - after the skip
 if TYPE_CHECKING:
     from conftest import Refused, Run
 
-# A proxy that refuses: no test downloads anything, and none waits for a server.
-OFFLINE = {"https_proxy": "http://127.0.0.1:1", "HTTPS_PROXY": "http://127.0.0.1:1"}
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that refuses: no test downloads anything, and none waits for a server."""
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +71,10 @@ def test_infer_runs_it(exported: Path, edgecls: Run, photo: Path) -> None:
     assert edgecls("verify", exported / "mobilenet_v3_small.onnx").returncode == 0
 
 
-def test_an_existing_file_is_kept(exported: Path, edgecls: Run, refused: Refused) -> None:
+def test_an_existing_file_is_kept(exported: Path, in_process: Run, refused: Refused) -> None:
     target = exported / "mobilenet_v3_small.onnx"
     before = target.read_bytes()
-    refused(edgecls("export", "alexnet", "--weights", "none", "-o", target), "exists already", "--force")
+    refused(in_process("export", "alexnet", "--weights", "none", "-o", target), "exists already", "--force")
     assert target.read_bytes() == before
 
 
@@ -90,7 +94,13 @@ def test_an_existing_file_is_kept(exported: Path, edgecls: Run, refused: Refused
     ],
 )
 def test_bad_input(
-    edgecls: Run, refused: Refused, tmp_path: Path, arguments: list[str], cause: str, remedy: str
+    in_process: Run,
+    refused: Refused,
+    offline: None,
+    tmp_path: Path,
+    arguments: list[str],
+    cause: str,
+    remedy: str,
 ) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, tuple[str]]:
@@ -104,13 +114,16 @@ def test_bad_input(
 
         torch.save(mobilenet_v3_small().state_dict(), tmp_path / "v3.pth")
     before = sorted(os.listdir(tmp_path))
-    refused(edgecls("export", *arguments, environment=OFFLINE), cause, remedy)
+    refused(in_process("export", *arguments), cause, remedy)
     assert sorted(os.listdir(tmp_path)) == before
 
 
-def test_unreachable_weights_are_named(edgecls: Run, refused: Refused, tmp_path: Path) -> None:
+def test_unreachable_weights_are_named(
+    in_process: Run, refused: Refused, offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     started = time.monotonic()
-    done = edgecls("export", "vgg16", environment=OFFLINE | {"TORCH_HOME": str(tmp_path / "hub")})
+    done = in_process("export", "vgg16")
     refused(done, "vgg16-397923af.pth cannot be downloaded", "`--weights none`")
     assert "--weights FILE" in done.stderr
     assert time.monotonic() - started < 60
@@ -127,38 +140,34 @@ def test_unreachable_weights_are_named(edgecls: Run, refused: Refused, tmp_path:
         ["export", "run/best.pt", "--weights", "none"],
     ],
 )
-def test_wrong_usage_is_2(edgecls: Run, arguments: list[str]) -> None:
-    done = edgecls(*arguments)
+def test_wrong_usage_is_2(in_process: Run, arguments: list[str]) -> None:
+    done = in_process(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("Usage: edgecls export")
 
 
-BROKEN_CONVERTER = """
-import onnx
-from onnx import numpy_helper
-from edgecls_export import fp32
-right = fp32.onnx_from_torch
-
-def buggy(model, path, **options):
-    right(model, path, **options)
-    proto = onnx.load(path)
-    weight = next(item for item in proto.graph.initializer if numpy_helper.to_array(item).ndim == 4)
-    values = numpy_helper.to_array(weight).copy()
-    values.flat[values.__abs__().argmax()] *= -1
-    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
-    onnx.save(proto, path)
-
-fp32.onnx_from_torch = buggy
-from edgecls.cli import main
-main(["export", "squeezenet1_1", "--weights", "none"])
-"""
-
-
-def test_a_broken_converter_exits_with_1_and_leaves_no_file(refused: Refused, tmp_path: Path) -> None:
+def test_a_broken_converter_exits_with_1_and_leaves_no_file(
+    in_process: Run, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One weight of 1.2 million has the wrong sign."""
-    done = subprocess.run(
-        [sys.executable, "-c", BROKEN_CONVERTER], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    import onnx
+    from onnx import numpy_helper
+
+    from edgecls_export import fp32
+
+    right = fp32.onnx_from_torch
+
+    def buggy(model: Any, path: Path, **options: Any) -> None:
+        right(model, path, **options)
+        proto = onnx.load(path)
+        weight = next(item for item in proto.graph.initializer if numpy_helper.to_array(item).ndim == 4)
+        values = numpy_helper.to_array(weight).copy()
+        values.flat[abs(values).argmax()] *= -1
+        weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+        onnx.save(proto, path)
+
+    monkeypatch.setattr(fp32, "onnx_from_torch", buggy)
+    done = in_process("export", "squeezenet1_1", "--weights", "none")
     refused(done, "fp32 on CPUExecutionProvider: the artifact does not agree with PyTorch", "No file was written.")
     assert os.listdir(tmp_path) == []
 
@@ -176,12 +185,12 @@ def test_being_terminated_leaves_no_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_summary_and_models(edgecls: Run, refused: Refused) -> None:
-    done = edgecls("summary", "alexnet")
+def test_summary_and_models(in_process: Run, refused: Refused) -> None:
+    done = in_process("summary", "alexnet")
     assert "61,100,840" in done.stdout
     assert "714.68 M" in done.stdout
-    refused(edgecls("summary", "alexnett"), "'alexnett' is not an architecture", "alexnet")
-    listed = edgecls("models").stdout
+    refused(in_process("summary", "alexnett"), "'alexnett' is not an architecture", "alexnet")
+    listed = in_process("models").stdout
     for arch in ("alexnet", "vgg16", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"):
         assert f"\n{arch} " in listed
-    assert "\nresnet50 " in edgecls("models", "--all").stdout
+    assert "\nresnet50 " in in_process("models", "--all").stdout

@@ -379,6 +379,22 @@ def test_wrong_usage(in_process: Run, models: Path, folder: Path, arguments: lis
 # The end before the end
 
 
+# Four seconds for what takes half a one: the signal must not come when all is done.
+SLOW = """
+import sys, time
+from edgecls.cli import main
+from edgecls_runtime import stream
+right = stream.load
+
+def slow(*arguments, **options):
+    time.sleep(0.02)
+    return right(*arguments, **options)
+
+stream.load = slow
+main(sys.argv[1:])
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signals to send")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_whole_records_and_resume_goes_on(
@@ -388,7 +404,7 @@ def test_a_signal_leaves_whole_records_and_resume_goes_on(
         shutil.copytree(folder / "0", folder / f"more{copy}")
     arguments = ["infer", "--engine", str(models / "tiny.onnx"), "photos", "--output", "out.jsonl"]
     out = folder.parent / "out.jsonl"
-    command = [sys.executable, "-m", "edgecls", *arguments, "--workers", "1"]
+    command = [sys.executable, "-c", SLOW, *arguments, "--workers", "1"]
     with subprocess.Popen(command, cwd=folder.parent, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         while not out.exists() or len(out.read_bytes().splitlines()) < 12:
             assert process.poll() is None
