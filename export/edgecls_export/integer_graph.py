@@ -35,14 +35,14 @@ __all__ = ["float_head", "fold_factors", "integer_friendly", "is_factor"]
 
 _FACTOR = "_factor"
 
-_NARROW, _NARROW_WITH_GATES = 16, 40
-"""Channels up to which integers do not pay, in a plain network and in one of HardSwish and squeeze-excite.
+_NARROW = 40
+"""Channels up to which integers do not pay in a network of HardSwish and squeeze-excite.
 
 A pointwise layer gains with its number of channels. What lies between two of them loses: depthwise layers are up to
 twice as slow in integers, and HardSwish, free in float (fused into the layer before it), is two passes over the tensor.
 Measured with ONNX Runtime 1.31.1 on AVX2 (7-bit weights, one thread, against float32), wholly in integers and with the
-front in float: MobileNetV3-large 1.21 and 1.30 times as quick, V3-small 1.06 and 1.22, V2 1.49 and 1.50. Half or twice
-these widths were no better.
+front in float: MobileNetV3-large 1.21 and 1.30 times as quick, V3-small 1.06 and 1.22. Half or twice this width was no
+better. MobileNetV2, without gates, gained nothing by a front of 16 channels (1.49 and 1.50): it has none.
 """
 
 _HEAD_SHARE = 0.05
@@ -54,11 +54,11 @@ _NO_CHANNELS = frozenset(["Gemm", "MatMul", "Reshape", "Flatten", "Transpose", "
 def float_head(model: onnx.ModelProto) -> frozenset[str]:
     """Return the names of the nodes at the front that are no quicker in integers; they are the same after the rewrites.
 
-    The front ends at the last tensor of few channels through which everything passes.
+    The front ends at the last tensor of few channels through which everything passes; a plain network has none.
     """
     shapes = {item.name: tuple(item.dims) for item in model.graph.initializer}
-    gated = any(node.op_type in ("HardSwish", "HardSigmoid") or is_factor(node) for node in model.graph.node)
-    narrow = _NARROW_WITH_GATES if gated else _NARROW
+    if not any(node.op_type in ("HardSwish", "HardSigmoid") or is_factor(node) for node in model.graph.node):
+        return frozenset()
     most = _HEAD_SHARE * sum(_weights(node, shapes) for node in model.graph.node)
     last_use = {name: index for index, node in enumerate(model.graph.node) for name in node.input}
     alive, channels, weights, end = {model.graph.input[0].name}, 0, 0, 0
@@ -69,7 +69,7 @@ def float_head(model: onnx.ModelProto) -> frozenset[str]:
         if node.op_type == "Conv" and node.input[1] in shapes:
             channels = shapes[node.input[1]][0]
         alive = {name for name in (*alive, *node.output) if last_use.get(name, -1) > index}
-        if len(alive) == 1 and 0 < channels <= narrow:
+        if len(alive) == 1 and 0 < channels <= _NARROW:
             end = index + 1
     return frozenset(node.name for node in model.graph.node[:end])
 
