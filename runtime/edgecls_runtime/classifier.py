@@ -286,13 +286,18 @@ class Classifier:
     @contextlib.contextmanager
     def hold(self) -> Iterator[LoadedModel]:
         """Yield the model of this moment, and keep it open within the block."""
-        while not (model := self._model).acquire():  # `reload` has put another in its place, or it is over
-            if self._closed:
-                raise _closed_error(model.path)
+        model = self.acquire()
         try:
             yield model
         finally:
             model.release()
+
+    def acquire(self) -> LoadedModel:
+        """Return the model of this moment, open until its `LoadedModel.release`."""
+        while not (model := self._model).acquire():  # `reload` has put another in its place, or it is over
+            if self._closed:
+                raise _closed_error(model.path)
+        return model
 
     def _logits(self, model: LoadedModel, image: ImageSource, color: Literal["RGB", "BGR"]) -> NDArray[np.float32]:
         # One input for each thread, written over by every picture: fresh memory costs 2 % of MobileNetV2's time.

@@ -170,15 +170,12 @@ def _check_is_classifier(
 
 def _classes(where: str, backend: Backend) -> int:
     """Return the number of classes from the output's shape: [N, classes], or [N, classes, 1, 1]."""
-    shape = backend.output.shape
-    if shape is None or len(shape) < 2 or not isinstance(shape[1], int) or any(axis != 1 for axis in shape[2:]):
+    shape = backend.output.shape or ()
+    floats = backend.output.dtype.startswith("float")
+    if len(shape) < 2 or not isinstance(shape[1], int) or any(axis != 1 for axis in shape[2:]) or not floats:
         raise ModelError(
             f"{where}: is not a picture classifier: returns {backend.output}",
-            "Give a model whose output is [N, classes].",
-        )
-    if not backend.output.dtype.startswith("float"):
-        raise ModelError(
-            f"{where}: is not a picture classifier: returns {backend.output}", "Give a model that returns float logits."
+            "Give a model whose output is float [N, classes].",
         )
     return shape[1]
 

@@ -63,8 +63,7 @@ class _Batch:
 
     def __init__(self, sources: list[ImageSource], classifier: Classifier) -> None:
         self.sources = sources
-        self._held = contextlib.ExitStack()
-        self.model = self._held.enter_context(classifier.hold())
+        self.model = classifier.acquire()
         self.errors: list[ImageError | None] = [None] * len(sources)
         self.failure: BaseException | None = None
         self.predictions: Future[list[tuple[Prediction, ...]]] = Future()
@@ -82,10 +81,6 @@ class _Batch:
                     if (old.dtype, old.shape) == (self._inputs.dtype, self._inputs.shape):
                         self._inputs = old
             return self._inputs
-
-    def release(self) -> None:
-        """Let go of the model."""
-        self._held.close()
 
     def is_whole(self) -> bool:
         """Count one more picture as decoded, or as bad; return whether it was the last."""
@@ -112,27 +107,9 @@ def classify(
     for name, number in (("top_k", top_k), ("batch_size", size), ("workers", count), ("ahead", limit)):
         if number < 1:
             raise ValueError(f"{name} is {number}, must be at least 1")
-    return _classify(classifier, images, top_k, size, count, max(limit, size), color, None if on_cpu else _GPU_RUNS)
-
-
-def default_batch_size(classifier: Classifier) -> int:
-    """Return how many pictures a run has if nobody says."""
-    return classifier.batch_size or (1 if "CPU" in classifier.provider else _GPU_BATCH_SIZE)
-
-
-def _classify(
-    classifier: Classifier,
-    images: Iterable[ImageSource],
-    top_k: int,
-    size: int,
-    workers: int,
-    ahead: int,
-    color: Literal["RGB", "BGR"],
-    runs: int | None,
-) -> Generator[Classification, None, None]:
     max_pixels = classifier.max_pixels
     spare: deque[NDArray[Any]] = deque()
-    turn = threading.BoundedSemaphore(runs or workers)
+    turn = threading.BoundedSemaphore(count if on_cpu else _GPU_RUNS)
     unanswered: set[_Batch] = set()
 
     def work(place: tuple[_Batch, int]) -> tuple[_Batch, int]:
@@ -150,7 +127,7 @@ def _classify(
                     batch.predictions.set_result(answer(batch, inputs))
             except BaseException as error:  # noqa: BLE001 - raised where the predictions are asked for
                 batch.predictions.set_exception(error)
-            batch.release()
+            batch.model.release()
             unanswered.discard(batch)
             spare.append(inputs)
         return place
@@ -165,16 +142,24 @@ def _classify(
             predictions[row] = batch.model.top(values, top_k)
         return predictions
 
-    places = _places(images, size, classifier, unanswered)
-    try:
-        # `ahead` is never less than a batch: what waits for its batch would wait for ever.
-        with contextlib.closing(bounded_map(work, places, workers=workers, ahead=ahead)) as done:
-            for batch, row in done:
-                predictions = batch.predictions.result()[row]
-                yield Classification(batch.sources[row], predictions, batch.errors[row])
-    finally:
-        for batch in tuple(unanswered):
-            batch.release()
+    def answers() -> Generator[Classification, None, None]:
+        places = _places(images, size, classifier, unanswered)
+        try:
+            # Never less ahead than a batch: what waits for its batch would wait for ever.
+            with contextlib.closing(bounded_map(work, places, workers=count, ahead=max(limit, size))) as done:
+                for batch, row in done:
+                    predictions = batch.predictions.result()[row]
+                    yield Classification(batch.sources[row], predictions, batch.errors[row])
+        finally:
+            for batch in tuple(unanswered):
+                batch.model.release()
+
+    return answers()
+
+
+def default_batch_size(classifier: Classifier) -> int:
+    """Return how many pictures a run has if nobody says."""
+    return classifier.batch_size or (1 if "CPU" in classifier.provider else _GPU_BATCH_SIZE)
 
 
 def _places(
