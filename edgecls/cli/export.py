@@ -126,22 +126,25 @@ def export(
     labels = loaded.labels if labels is None else labels
     measured = evaluation_pictures(options, labels, "multilabel" if loaded.activation == "sigmoid" else "single")
     calibration = calibration_pictures(options, measured)
+    model = loaded.build()
+    card = ModelCard(
+        labels=labels,
+        preprocess=loaded.preprocess if preprocess is None else preprocess,
+        arch=loaded.arch,
+        source=Source(weights=loaded.weights, sha256=checkpoint.state_dict_sha256(loaded.state_dict)),
+        activation=loaded.activation,
+        thresholds=loaded.thresholds,
+        metrics=loaded.metrics,
+    )
+    del loaded  # the model has the weights, and VGG-16's are 550 MB
     with Steps() as steps:
         reports = export_all(
-            loaded.build(),
+            model,
             [
                 (target, make_precision(name, options, calibration, measured))
                 for target, name in zip(targets, precisions, strict=True)
             ],
-            ModelCard(
-                labels=labels,
-                preprocess=loaded.preprocess if preprocess is None else preprocess,
-                arch=loaded.arch,
-                source=Source(weights=loaded.weights, sha256=checkpoint.state_dict_sha256(loaded.state_dict)),
-                activation=loaded.activation,
-                thresholds=loaded.thresholds,
-                metrics=loaded.metrics,
-            ),
+            card,
             embedding=Embedding(**embedding) if embedding else None,
             batch_size=batch_size,
             opset=opset,

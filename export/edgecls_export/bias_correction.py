@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import onnx
 
 from edgecls_export.activations import ObservedGraph, preprocessed
 from edgecls_export.graph import attribute, constants, set_constant
@@ -24,6 +23,7 @@ from edgecls_export.twins import add_reduction, with_twins
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import onnx
     from numpy.typing import NDArray
 
     from edgecls_runtime.preprocess import ImageSource, Preprocess
@@ -56,15 +56,14 @@ def measure_shifts(
     Raises:
         ImageError: a picture cannot be read.
     """
-    observed, twins = with_twins(model, quantized)
-    if not twins:
-        return {}
-    for twin in twins:
-        axes = [axis for axis in range(twin.rank) if axis != 1]
-        add_reduction(observed, "ReduceMean", twin.difference, f"{twin.node}{_SHIFT}", axes=axes)
-    names = [f"{twin.node}{_SHIFT}" for twin in twins]
-    graph = ObservedGraph(observed, names)
-    del observed
+    with with_twins(model, quantized) as twins:
+        if not twins:
+            return {}
+        for twin in twins:
+            axes = [axis for axis in range(twin.rank) if axis != 1]
+            add_reduction(model, "ReduceMean", twin.difference, f"{twin.node}{_SHIFT}", axes=axes)
+        names = [f"{twin.node}{_SHIFT}" for twin in twins]
+        graph = ObservedGraph(model, names)
     sums = {name: np.zeros(1) for name in names}
     pictures = 0
     for batch in preprocessed(images, preprocess, batch_size=graph.batch_size, progress=progress):
@@ -76,20 +75,17 @@ def measure_shifts(
     return {name.removesuffix(_SHIFT): (total / pictures).astype(np.float32) for name, total in sums.items()}
 
 
-def correct_biases(model: onnx.ModelProto, shifts: Mapping[str, NDArray[np.float32]]) -> onnx.ModelProto:
-    """Return the float32 graph with each shift subtracted from its node's bias, to be quantized once more."""
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    values = constants(result)
-    for node in result.graph.node:
+def correct_biases(model: onnx.ModelProto, shifts: Mapping[str, NDArray[np.float32]]) -> None:
+    """Subtract each shift from its node's bias in the float32 graph, which is to be quantized once more."""
+    values = constants(model)
+    for node in model.graph.node:
         if node.name not in shifts:
             continue
         before = values[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros(1, np.float32)
         share = cast("float", attribute(node, "beta", 1.0)) if node.op_type == "Gemm" else 1.0
         bias = f"{node.name}_corrected_bias"
-        set_constant(result, bias, (before - shifts[node.name] / np.float32(share)).astype(np.float32))
+        set_constant(model, bias, (before - shifts[node.name] / np.float32(share)).astype(np.float32))
         node.input[:] = [*node.input[:2], bias]
-    used = {name for node in result.graph.node for name in node.input}
-    for item in [item for item in result.graph.initializer if item.name not in used]:
-        result.graph.initializer.remove(item)
-    return result
+    used = {name for node in model.graph.node for name in node.input}
+    for item in [item for item in model.graph.initializer if item.name not in used]:
+        model.graph.initializer.remove(item)

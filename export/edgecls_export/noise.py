@@ -57,14 +57,14 @@ def rank_by_noise(
     Raises:
         ImageError: a picture cannot be read.
     """
-    observed, twins = with_twins(model, quantized)
-    if not twins:
-        return ()
-    for twin in twins:
-        every = range(twin.rank)
-        add_reduction(observed, "ReduceSumSquare", twin.output, f"{twin.node}_signal", axes=every)
-        add_reduction(observed, "ReduceSumSquare", twin.difference, f"{twin.node}_noise", axes=every)
-    graph = ObservedGraph(observed, [f"{twin.node}_{kind}" for twin in twins for kind in ("signal", "noise")])
+    with with_twins(model, quantized) as twins:
+        if not twins:
+            return ()
+        for twin in twins:
+            every = range(twin.rank)
+            add_reduction(model, "ReduceSumSquare", twin.output, f"{twin.node}_signal", axes=every)
+            add_reduction(model, "ReduceSumSquare", twin.difference, f"{twin.node}_noise", axes=every)
+        graph = ObservedGraph(model, [f"{twin.node}_{kind}" for twin in twins for kind in ("signal", "noise")])
     sums: dict[str, float] = {}
     for batch in preprocessed(images, preprocess, batch_size=graph.batch_size, progress=progress):
         for name, value in graph.run(batch).items():

@@ -193,15 +193,16 @@ class Int8:
         workshop.progress("calibrate")
         ranges = self._calibrate(prepared, images, workshop)
         workshop.progress("quantize")
-        floats = onnx.load(prepared)
+        corrected = workshop.folder / "corrected.onnx"
         shifts: dict[str, NDArray[np.float32]] = {}
 
         def quantize(kept: tuple[str, ...]) -> Int8Report:
             """Write the graph with these layers in float, the biases of the others corrected."""
-            onnx.save_model(
-                correct_biases(floats, {name: shift for name, shift in shifts.items() if name not in kept}), prepared
-            )
-            return int8_from_fp32(prepared, path, ranges.values, scheme=self.target, exclude=(*self.exclude, *kept))
+            model = onnx.load(prepared)
+            correct_biases(model, {name: shift for name, shift in shifts.items() if name not in kept})
+            onnx.save_model(model, corrected)
+            del model
+            return int8_from_fp32(corrected, path, ranges.values, scheme=self.target, exclude=(*self.exclude, *kept))
 
         report = quantize(())
         like = likeness.of(path)
@@ -210,9 +211,9 @@ class Int8:
         corrected_on = images.sources[:BIAS_CORRECTION_IMAGES] if self.bias_correction else ()
         if corrected_on:
             workshop.progress("correct biases")
-            shifts = measure_shifts(
-                floats, onnx.load(path), corrected_on, workshop.preprocess, progress=workshop.counted
-            )
+            floats, integers = onnx.load(prepared), onnx.load(path)
+            shifts = measure_shifts(floats, integers, corrected_on, workshop.preprocess, progress=workshop.counted)
+            del floats, integers  # VGG-16's are 700 MB
             report = quantize(())
             gains.append(f"biases corrected: {likeness.measure} {like:.5f} -> {likeness.of(path):.5f}")
         spent: AccuracyBudget | None = None
@@ -220,11 +221,16 @@ class Int8:
         if judge is not None:
             workshop.progress("spend the accuracy budget")
             ranking = rank_by_noise(
-                floats, onnx.load(path), images.sources[:NOISE_IMAGES], workshop.preprocess, progress=workshop.counted
+                onnx.load(prepared),
+                onnx.load(path),
+                images.sources[:NOISE_IMAGES],
+                workshop.preprocess,
+                progress=workshop.counted,
             )
             spent, costly = self._spend(judge, workshop.graph, path, [layer.node for layer in ranking], quantize)
             report = quantize(costly)
         prepared.unlink()
+        corrected.unlink()
         return Converted(
             target=self.target,
             calibration=Calibration(

@@ -5,6 +5,7 @@ What a twin computes differently is that layer's own share of the quantization's
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +16,7 @@ from onnx import helper
 from edgecls_export.graph import attribute, constants, producers, set_constant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,20 +40,31 @@ class Twin:
     rank: int
 
 
-def with_twins(model: onnx.ModelProto, quantized: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[Twin, ...]]:
-    """Return a copy of the float32 graph with a twin beside each Conv and Gemm that is quantized.
+@contextlib.contextmanager
+def with_twins(model: onnx.ModelProto, quantized: onnx.ModelProto) -> Iterator[tuple[Twin, ...]]:
+    """Add a twin beside each Conv and Gemm that is quantized, for as long as the context lasts.
+
+    No copy is made, for VGG-16's weights alone are 550 MB.
 
     Args:
-        model: the float32 graph.
+        model: the float32 graph; as it was when the context ends.
         quantized: what `edgecls_export.int8.int8_from_fp32` made of it.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    graph, floats = result.graph, constants(model)
+    graph = model.graph
+    before = [(added, len(added)) for added in (graph.node, graph.initializer, graph.output)]
+    try:
+        yield _add_twins(model, quantized)
+    finally:
+        for added, count in before:
+            del added[count:]
+
+
+def _add_twins(model: onnx.ModelProto, quantized: onnx.ModelProto) -> tuple[Twin, ...]:
+    graph, floats = model.graph, constants(model)
     made, integers = producers(quantized.graph.node), constants(quantized)
     twins: list[Twin] = []
     quantized_nodes = {node.name: node for node in quantized.graph.node}
-    for node in model.graph.node:
+    for node in list(graph.node):
         other = quantized_nodes.get(node.name)
         if other is None or node.op_type not in ("Conv", "Gemm") or not _has_plain_bias(node, floats):
             continue
@@ -62,7 +74,7 @@ def with_twins(model: onnx.ModelProto, quantized: onnx.ModelProto) -> tuple[onnx
         activation, weight = cast("list[onnx.NodeProto]", inputs)
         prefix = f"{node.name}_twin"
         for name in (*activation.input[1:], *weight.input):
-            set_constant(result, f"{prefix}/{name}", integers[name])
+            set_constant(model, f"{prefix}/{name}", integers[name])
         scale, zero = (f"{prefix}/{name}" for name in activation.input[1:])
         names = [f"{prefix}_{part}" for part in ("rounded", "input", "weight", "output", "difference")]
         rounded, entered, weights, output, difference = names
@@ -83,7 +95,7 @@ def with_twins(model: onnx.ModelProto, quantized: onnx.ModelProto) -> tuple[onnx
             ]
         )
         twins.append(Twin(node.name, node.output[0], difference, floats[node.input[1]].ndim))
-    return result, tuple(twins)
+    return tuple(twins)
 
 
 def _has_plain_bias(node: onnx.NodeProto, floats: Mapping[str, NDArray[Any]]) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import edgecls_runtime
+from edgecls_export import provenance
 from edgecls_runtime import manifest
 
 if TYPE_CHECKING:
@@ -105,13 +106,13 @@ def test_info_says_what_int8_cost(edgecls: Run, models: Path, tmp_path: Path) ->
     document = manifest.read(models / "tiny.onnx")
     assert document is not None
     tried = (
-        manifest.BudgetTrial(float_layers=(), score=88.0, drop=2.0),
-        manifest.BudgetTrial(float_layers=("a",), score=90.5, drop=-0.5),
+        provenance.BudgetTrial(float_layers=(), score=88.0, drop=2.0),
+        provenance.BudgetTrial(float_layers=("a",), score=90.5, drop=-0.5),
     )
-    budget = manifest.AccuracyBudget(
+    budget = provenance.AccuracyBudget(
         max_drop=1, measure="acc@1", images=200, image_set="val", fp32=90, int8=90.5, tried=tried
     )
-    calibration = manifest.Calibration(
+    calibration = provenance.Calibration(
         method="percentile",
         parameters={"percentile": 99.999},
         images=512,
@@ -122,7 +123,9 @@ def test_info_says_what_int8_cost(edgecls: Run, models: Path, tmp_path: Path) ->
         budget=budget,
     )
     layers = tuple(f"layer{number}: was asked for" for number in range(20))
-    changed = dataclasses.replace(document, precision="int8", calibration=calibration, float_layers=layers)
+    changed = dataclasses.replace(
+        document, precision="int8", calibration=provenance.to_document(calibration), float_layers=layers
+    )
     manifest.write(changed, models / "tiny.onnx", tmp_path / "m.onnx")
     lines = edgecls("info", "m.onnx").stdout.splitlines()
     first = lines.index("calibration percentile 99.999 on 512 pictures (train); 3 layers in integers (cpu)")
