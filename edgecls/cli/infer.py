@@ -32,6 +32,7 @@ from .records import WRITERS, new_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
+    from typing import Literal
 
     from edgecls_runtime.backends.settings import InferencePrecision
     from edgecls_runtime.classifier import Classifier
@@ -83,6 +84,13 @@ class _Shard(click.ParamType[tuple[int, int]]):
 @labels_option
 @preprocess_option
 @engine_options
+@click.option(
+    "--decode",
+    type=click.Choice(["exact", "fast"]),
+    default="exact",
+    show_default=True,
+    help="fast: large JPEG files at a part of their size; other scores.",
+)
 @click.option("--max-pixels", type=click.IntRange(min=1), help="Refuse larger pictures.  [default: 89478485]")
 @click.pass_context
 def infer(
@@ -106,6 +114,7 @@ def infer(
     preprocess: Preprocess | None,
     trust: bool,
     engine_cache: str | None,
+    decode: Literal["exact", "fast"],
     max_pixels: int | None,
 ) -> None:
     """Name what is in pictures.
@@ -144,6 +153,8 @@ def infer(
     several = len(first) == 2
     if several and threads is None and profile is None and (provider or default_provider(engine)) == "cpu":
         threads = 1  # see edgecls_runtime.stream
+    if decode == "fast":
+        click.echo("note: decoded fast: the scores are near those of --decode exact, not the same", err=True)
     tally = _Tally()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_interruptions(tally, output if form == "jsonl" else None))
@@ -157,6 +168,7 @@ def infer(
                 labels=labels,
                 preprocess=preprocess,
                 max_pixels=max_pixels,
+                decode=decode,
                 trust=trust,
                 engine_cache=engine_cache,
             )
@@ -170,6 +182,7 @@ def infer(
                 "shard": shard and f"{shard[0]}/{shard[1]}",
                 "top_k": top_k,
                 "placement": str(classifier.placement),
+                "decode": decode,
                 "max_pixels": max_pixels,
                 "labels": labels and list(labels),
                 "preprocess": preprocess and str(preprocess),

@@ -34,8 +34,11 @@ class Classifier:
     Its attributes say what is loaded; `reload` changes them, all at once.
     """
 
-    def __init__(self, model: LoadedModel, *, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self, model: LoadedModel, *, max_pixels: int = MAX_PIXELS, decode: Literal["exact", "fast"] = "exact"
+    ) -> None:
         self.max_pixels = max_pixels
+        self.decode = decode
         self._model = model
         self._closed = False
         self._swapping = threading.Lock()
@@ -110,6 +113,7 @@ class Classifier:
         labels: Sequence[str] | None = None,
         preprocess: Preprocess | None = None,
         max_pixels: int = MAX_PIXELS,
+        decode: Literal["exact", "fast"] = "exact",
         trust: bool = False,
         engine_cache: str | os.PathLike[str] | None = None,
     ) -> Classifier:
@@ -126,6 +130,9 @@ class Classifier:
             labels: for a foreign file.
             preprocess: for a foreign file.
             max_pixels: larger pictures are refused.
+            decode: ``exact`` makes torchvision's very pixels. ``fast`` decodes large JPEG files at a part of their size
+                and resizes in two steps: several times as quick for photos of many megapixels, with scores that are
+                near (``benchmarks/fast_decode.py`` says how near). The golden outputs are verified exactly either way.
             trust: run an engine without a sidecar, or one that its sidecar does not vouch for. It is executable code
                 with the rights of this process.
             engine_cache: folder where TensorRT keeps what it compiled for this GPU.
@@ -137,6 +144,8 @@ class Classifier:
             ProfileError: the profile is of another model, machine or engine.
             MissingDependencyError: the engine's package is not installed.
         """
+        if decode not in ("exact", "fast"):
+            raise ValueError(f'decode is {decode!r}, must be "exact" or "fast"')
         model = load_model(
             path,
             provider=provider,
@@ -148,7 +157,7 @@ class Classifier:
             trust=trust,
             engine_cache=engine_cache,
         )
-        return cls(model, max_pixels=max_pixels)
+        return cls(model, max_pixels=max_pixels, decode=decode)
 
     def predict(
         self, image: ImageSource, top_k: int = 5, *, color: Literal["RGB", "BGR"] = "RGB"
@@ -180,7 +189,7 @@ class Classifier:
         with self.hold() as model:
             batch = model.preprocess.new_batch(len(images))
             for row, image in zip(batch, images, strict=True):
-                load(image, model.preprocess, out=row, max_pixels=self.max_pixels, color=color)
+                self.fill(row, image, model, color)
             return [model.top(row, top_k) for row in model.run(batch)]
 
     def predict_stream(
@@ -281,7 +290,8 @@ class Classifier:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Classifier {self.path}: {len(self.labels)} classes on {self.provider} ({self.engine})>"
+        decoding = "" if self.decode == "exact" else f", decode {self.decode}"
+        return f"<Classifier {self.path}: {len(self.labels)} classes on {self.provider} ({self.engine}){decoding}>"
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[LoadedModel]:
@@ -299,12 +309,17 @@ class Classifier:
                 raise _closed_error(model.path)
         return model
 
+    def fill(self, row: NDArray[Any], image: ImageSource, model: LoadedModel, color: Literal["RGB", "BGR"]) -> None:
+        """Turn a picture into a row of a batch, as this classifier was told to."""
+        fast = self.decode == "fast"
+        load(image, model.preprocess, out=row, max_pixels=self.max_pixels, color=color, fast=fast)
+
     def _logits(self, model: LoadedModel, image: ImageSource, color: Literal["RGB", "BGR"]) -> NDArray[np.float32]:
         # One input for each thread, written over by every picture: fresh memory costs 2 % of MobileNetV2's time.
         if getattr(self._inputs, "preprocess", None) is not model.preprocess:
             self._inputs.preprocess, self._inputs.batch = model.preprocess, model.preprocess.new_batch(1)
         batch = self._inputs.batch
-        load(image, model.preprocess, out=batch[0], max_pixels=self.max_pixels, color=color)
+        self.fill(batch[0], image, model, color)
         (logits,) = model.run(batch)
         return np.asarray(logits)
 

@@ -65,6 +65,9 @@ IMAGE_SUFFIXES = frozenset(
 A folder holds other things too. A file that is named itself is tried whatever it is called.
 """
 
+_FAST_FACTOR = 2.0
+"""How many times larger than the resize's result what is decoded for it stays, at least."""
+
 _EXIF_ORIENTATION = 0x0112
 _ARRAY_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
 # Pillow's names of what turns a picture upright, by EXIF orientation (CIPA DC-008, table 6).
@@ -147,6 +150,7 @@ def load(
     out: NDArray[Any] | None = None,
     max_pixels: int = MAX_PIXELS,
     color: Literal["RGB", "BGR"] = "RGB",
+    fast: bool = False,
 ) -> NDArray[Any]:
     """Turn a picture into the model's input.
 
@@ -156,6 +160,7 @@ def load(
         out: a row of `Preprocess.new_batch` to write into; a new array otherwise.
         max_pixels: a larger picture, before or after the resize, is refused.
         color: order of the channels of an array; ``preprocess.color`` is the one that the model wants.
+        fast: see `Classifier.load`; the numbers are then no longer torchvision's.
 
     Returns:
         float32 [3, H, W], or as ``preprocess.input_layout`` says.
@@ -163,8 +168,9 @@ def load(
     Raises:
         ImageError: the picture cannot be read, or is refused.
     """
-    image = decode(source, preprocess, max_pixels=max_pixels, color=color)
-    return normalize(resize_and_crop(image, preprocess, max_pixels=max_pixels), preprocess, out=out)
+    image = decode(source, preprocess, max_pixels=max_pixels, color=color, fast=fast)
+    pixels = resize_and_crop(image, preprocess, max_pixels=max_pixels, fast=fast)
+    return normalize(pixels, preprocess, out=out)
 
 
 def decode(
@@ -173,8 +179,11 @@ def decode(
     *,
     max_pixels: int = MAX_PIXELS,
     color: Literal["RGB", "BGR"] = "RGB",
+    fast: bool = False,
 ) -> Image.Image:
     """Read a picture and apply the policies for orientation, transparency and depth; ``color`` is that of an array.
+
+    With ``fast`` a large JPEG file is decoded at an 8th, 4th or half of its size, and comes resized.
 
     Returns:
         A Pillow image of mode RGB.
@@ -192,8 +201,9 @@ def decode(
         # The caller's own image stays open; leaving an image's `with` closes its file and keeps its pixels.
         with contextlib.nullcontext(opened) if opened is source else opened as image:
             _check_size(where, image.size, max_pixels)
-            image.load()
-            upright = _upright(image) if preprocess.exif == "apply" else image
+            shrunk = _shrunk(image, preprocess) if fast and opened is not source else image
+            shrunk.load()
+            upright = _upright(shrunk) if preprocess.exif == "apply" else shrunk
             return _to_rgb(upright, preprocess, where)
     except ImageError:
         raise
@@ -201,8 +211,12 @@ def decode(
         raise _unreadable(source, where, error) from error
 
 
-def resize_and_crop(image: Image.Image, preprocess: Preprocess, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def resize_and_crop(
+    image: Image.Image, preprocess: Preprocess, *, max_pixels: int = MAX_PIXELS, fast: bool = False
+) -> NDArray[np.uint8]:
     """Resize an RGB image and cut out the centre, as torchvision's ``Resize`` and ``CenterCrop`` do.
+
+    With ``fast`` a large image is halved first, by averages, as often as leaves enough.
 
     Returns:
         uint8 [H, W, 3], RGB; in memory channel by channel, unless the model takes it as it is.
@@ -210,7 +224,7 @@ def resize_and_crop(image: Image.Image, preprocess: Preprocess, *, max_pixels: i
     Raises:
         ImageError: the resized picture would exceed ``max_pixels`` (a 1x100000 strip, say).
     """
-    image = _resize_and_crop(image, preprocess, max_pixels)
+    image = _resize_and_crop(image, preprocess, max_pixels, fast=fast)
     if preprocess.input_layout == "NHWC-uint8":
         return np.asarray(image)
     # Channel by channel, as `normalize` wants them, Pillow copies its pixels quicker than numpy could pick them apart.
@@ -325,6 +339,17 @@ def _first_bytes(source: ImageSource) -> bytes:
     return source.read(12)
 
 
+def _shrunk(image: Image.Image, preprocess: Preprocess) -> Image.Image:
+    """Decode a JPEG file at a part of its size, where that leaves enough, and resize it; all else is as it was."""
+    size, side = image.size, preprocess.resize_size
+    least = int(_FAST_FACTOR * side) if isinstance(side, int) else max(size)  # who squashes gains nothing
+    draft = image.draft(None, (least, least))
+    if draft is None or draft[1][2:] == size:
+        return image
+    # Here it is known how much of the last row and column the file fills, and what the whole's sides were.
+    return image.resize(resized_size(size, preprocess.resize_size), _resampling(preprocess), draft[1])
+
+
 def _upright(image: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(_EXIF_ORIENTATION)
@@ -369,7 +394,7 @@ def _high_byte(image: Image.Image, where: str) -> Image.Image:
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 
-def _resize_and_crop(image: Image.Image, preprocess: Preprocess, max_pixels: int) -> Image.Image:
+def _resize_and_crop(image: Image.Image, preprocess: Preprocess, max_pixels: int, *, fast: bool) -> Image.Image:
     full_width, full_height = image.size
     width, height = resized_size(image.size, preprocess.resize_size)
     crop_height, crop_width = preprocess.crop_size
@@ -379,11 +404,16 @@ def _resize_and_crop(image: Image.Image, preprocess: Preprocess, max_pixels: int
         crop = (left, top, left + crop_width, top + crop_height)
         x0, y0, x1, y1 = part_to_resize(image.size, (width, height), crop, preprocess.interpolation)
         box = (x0 * full_width / width, y0 * full_height / height, x1 * full_width / width, y1 * full_height / height)
-        image = image.resize((x1 - x0, y1 - y0), Image.Resampling[preprocess.interpolation.upper()], box)
+        gap = _FAST_FACTOR if fast else None
+        image = image.resize((x1 - x0, y1 - y0), _resampling(preprocess), box, gap)
         left, top = left - x0, top - y0
     if image.size != (crop_width, crop_height):
         image = image.crop((left, top, left + crop_width, top + crop_height))
     return image
+
+
+def _resampling(preprocess: Preprocess) -> Image.Resampling:
+    return Image.Resampling[preprocess.interpolation.upper()]
 
 
 def _numbers(values: tuple[float, ...]) -> str:

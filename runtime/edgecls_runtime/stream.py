@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from edgecls_runtime.cpus import usable_cpus
 from edgecls_runtime.errors import ImageError
 from edgecls_runtime.parallel import bounded_map
-from edgecls_runtime.preprocess import describe_source, load
+from edgecls_runtime.preprocess import describe_source
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -107,7 +107,6 @@ def classify(
     for name, number in (("top_k", top_k), ("batch_size", size), ("workers", count), ("ahead", limit)):
         if number < 1:
             raise ValueError(f"{name} is {number}, must be at least 1")
-    max_pixels = classifier.max_pixels
     spare: deque[NDArray[Any]] = deque()
     turn = threading.BoundedSemaphore(count if on_cpu else _GPU_RUNS)
     unanswered: set[_Batch] = set()
@@ -116,7 +115,7 @@ def classify(
         batch, row = place
         inputs = batch.inputs(spare, size)
         try:
-            load(batch.sources[row], batch.model.preprocess, out=inputs[row], max_pixels=max_pixels, color=color)
+            classifier.fill(inputs[row], batch.sources[row], batch.model, color)
         except ImageError as error:
             batch.errors[row] = ImageError(error.cause, error.remedy)  # without the frames that its traceback holds
         except BaseException as error:  # noqa: BLE001 - the batch must become whole; raised where it is asked for

@@ -252,3 +252,25 @@ def test_frames_of_the_other_order_get_the_same_answers_however_they_are_asked_f
     assert tiny.predict_batch([bgr, bgr], color="BGR") == tiny.predict_batch([rgb, rgb])
     (result,) = tiny.predict_stream([bgr], color="BGR")
     assert result.predictions == tiny.predict(rgb)
+
+
+def test_fast_decoding_is_asked_for_shown_and_used_everywhere(models: Path, tiny: Classifier) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(PICTURES[2]).resize((1200, 900), Image.Resampling.BICUBIC).save(buffer, "JPEG")
+    photo = buffer.getvalue()
+    with Classifier.load(models / "tiny.onnx", decode="fast") as fast:
+        assert repr(fast).endswith("), decode fast>")
+        assert "decode" not in repr(tiny)
+        answers = [
+            fast.predict(photo),
+            fast.predict_batch([photo])[0],
+            *(r.predictions for r in fast.predict_stream([photo])),
+        ]
+        expected = fast.run(load(photo, fast.preprocess, fast=True)[None])[0]
+        np.testing.assert_array_equal(fast.logits(photo), expected)
+        assert answers[0] == answers[1] == answers[2] == fast._model.top(expected, 5)
+        assert answers[0] != tiny.predict(photo)
+        fast.reload(models / "tiny.onnx")
+        assert fast.predict(photo) == answers[0]
+    with pytest.raises(ValueError, match="decode is 'quick', must be"):
+        Classifier.load(models / "tiny.onnx", decode="quick")  # type: ignore[arg-type]

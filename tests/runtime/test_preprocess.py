@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from edgecls_runtime import preprocess
 from edgecls_runtime.errors import ImageError
@@ -319,3 +321,48 @@ def test_files_know_their_own_order(tmp_path: Path) -> None:
 def test_another_order_is_refused() -> None:
     with pytest.raises(ValueError, match="color is 'bgr'"):
         load(draw_picture(3), Preprocess(), color="bgr")  # type: ignore[arg-type]
+
+
+LARGE = Image.fromarray(draw_picture(3)).resize((1200, 900), Image.Resampling.BICUBIC)
+SMALL_SPEC = Preprocess(resize_size=36, crop_size=(32, 32))
+
+
+@pytest.mark.parametrize(("resize", "divided"), [(36, 8), (100, 4), (200, 2), (300, 1), ((36, 60), 1)])
+def test_fast_decoding_leaves_at_least_twice_what_the_resize_makes(
+    resize: Any, divided: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[tuple[int, int]] = []
+    load_pixels = JpegImageFile.load
+    monkeypatch.setattr(JpegImageFile, "load", lambda image: (loaded.append(image.size), load_pixels(image))[1])
+    spec = SMALL_SPEC.replace(resize_size=resize)
+    load(encoded(LARGE, "JPEG"), spec, fast=True)
+    assert set(loaded) == {(1200 // divided, math.ceil(900 / divided))}
+    load(encoded(LARGE, "JPEG"), spec)
+    assert loaded[-1] == LARGE.size
+
+
+def test_fast_is_near_the_exact_way_and_turns_pictures_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    source = encoded(LARGE, "JPEG", quality=95, exif=exif)  # 112.5 rows at an 8th of its size, of which 113 are there
+    exact, fast = load(source, SMALL_SPEC), load(source, SMALL_SPEC, fast=True)
+    assert 0 < np.abs(exact - fast).mean() < 0.03  # of values that reach from -2.1 to 2.6
+    assert np.abs(exact - np.rot90(exact, axes=(1, 2))).mean() > 0.5  # lying on its side it would not be near
+
+
+def test_fast_changes_nothing_where_there_is_nothing_to_gain() -> None:
+    small = Image.fromarray(draw_picture(3)).resize((100, 80))
+    for source in (encoded(small, "JPEG"), encoded(small), small, np.asarray(small)):
+        np.testing.assert_array_equal(load(source, SMALL_SPEC, fast=True), load(source, SMALL_SPEC))
+    assert not np.array_equal(load(encoded(LARGE), SMALL_SPEC, fast=True), load(encoded(LARGE), SMALL_SPEC))
+
+
+def test_fast_leaves_the_callers_image_as_it_is() -> None:
+    with Image.open(io.BytesIO(encoded(LARGE, "JPEG"))) as image:
+        load(image, SMALL_SPEC, fast=True)
+        assert image.size == LARGE.size
+
+
+def test_the_pixel_limit_is_that_of_the_file_however_it_is_decoded() -> None:
+    with pytest.raises(ImageError, match="1200x900 is 1,080,000 pixels, over the limit of 1,000,000"):
+        load(encoded(LARGE, "JPEG"), SMALL_SPEC, fast=True, max_pixels=1_000_000)

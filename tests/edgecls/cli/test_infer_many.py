@@ -278,6 +278,7 @@ def test_resume_refuses_what_another_model_or_other_options_made(
         ([models / "tiny.onnx", "photos", "--shard", "1/2"], 'was made with shard null, this is "1/2"'),
         ([models / "tiny.onnx", "photos/0"], 'was made with images ["photos"], this is ["photos/0"]'),
         ([models / "tiny.onnx", "photos", "--max-pixels", 50], "was made with max_pixels 89478485, this is 50"),
+        ([models / "tiny.onnx", "photos", "--decode", "fast"], 'was made with decode "exact", this is "fast"'),
     ]:
         refused(in_process(*arguments, *more, "--resume"), cause, remedy)
     in_process(*arguments, models / "tiny.onnx", "photos", "--resume", "--workers", 1, "--batch-size", 2)
