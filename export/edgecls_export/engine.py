@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecls_export.engine_layers import EngineLayer, count_layers
 from edgecls_export.engine_options import Builder, EngineOptions, open_builder
 from edgecls_export.file_sets import whole_files
 from edgecls_export.plan import build_plan
@@ -43,6 +44,7 @@ class EngineReport:
 
     Attributes:
         layers: number of layers of the network by type and dtype, as ``CONVOLUTION float16``.
+        engine_layers: what became of them; none where TensorRT does not say.
         proof: what the golden outputs said on this machine's GPU, or why they were not computed.
     """
 
@@ -50,6 +52,7 @@ class EngineReport:
     sidecar: EngineSidecar
     seconds: float
     layers: dict[str, int]
+    engine_layers: tuple[EngineLayer, ...]
     proof: str
 
     def __str__(self) -> str:
@@ -60,13 +63,18 @@ class EngineReport:
         for layer, count in self.layers.items():
             dtypes[layer.split()[1]] = dtypes.get(layer.split()[1], 0) + count
         size = f"{about.plan_bytes / 1e6:.1f} MB, {self.seconds:.1f} s"
-        return "\n".join(
-            (
-                f"{self.path}: {model} for {on} ({about.flavour} {about.version}), {size}",
-                f"batch: {about.profile}; layers: {', '.join(f'{count} {name}' for name, count in dtypes.items())}",
-                f"golden outputs: {self.proof}",
-            )
-        )
+        lines = [
+            f"{self.path}: {model} for {on} ({about.flavour} {about.version}), {size}",
+            f"batch: {about.profile}; layers of the file: {_listed(dtypes)}",
+            f"golden outputs: {self.proof}",
+        ]
+        if self.engine_layers:
+            lines.insert(2, f"layers of the engine: {_listed(count_layers(self.engine_layers))}")
+        return "\n".join(lines)
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def engine_from_onnx(
@@ -125,7 +133,7 @@ def engine_from_onnx(
         )
         beside.write_text(sidecar.to_json(), "utf-8")
         proof = _prove(plan, sidecar, builder, target)
-    return EngineReport(target, sidecar, time.monotonic() - started, built.layers, proof)
+    return EngineReport(target, sidecar, time.monotonic() - started, built.layers, built.engine_layers, proof)
 
 
 def check_engine_target(target: str | os.PathLike[str], *, force: bool) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgecls_export.engine_layers import EngineLayer, read_layers
 from edgecls_export.tensorrt_package import OTHER_TYPE, new_progress
 from edgecls_export.timing_cache import TimingCache
 from edgecls_runtime.errors import ExportError
@@ -46,10 +47,12 @@ class BuiltPlan:
 
     Attributes:
         layers: number of layers of the parsed network by type and dtype of the output, as ``CONVOLUTION float16``.
+        engine_layers: what the builder made of them; none where TensorRT does not say.
         settings: of the builder, as it had them.
     """
 
     layers: dict[str, int]
+    engine_layers: tuple[EngineLayer, ...]
     settings: dict[str, str]
 
 
@@ -77,36 +80,38 @@ def build_plan(
         OSError: the plan cannot be written.
     """
     trt, log = builder.package.module, builder.package.log
-    with builder.package.errors() as errors:
+    with builder.package.listen() as said:
         try:
             maker = trt.Builder(log.logger)
         except TypeError as error:  # what the bindings make of a null pointer
-            raise _failed(builder, "cannot begin", errors) from error
+            raise _failed(builder, "cannot begin", said.errors) from error
         network = maker.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.OnnxParser(network, log.logger)
         if not parser.parse_from_file(os.fspath(source)):
-            raise _refused(source, builder, [parser.get_error(index) for index in range(parser.num_errors)], errors)
-        for said in errors:
-            if OTHER_TYPE in said:
-                raise ExportError(f"{source}: {builder.package} would read other types: {said}", _FOR_TENSORRT)
+            refusals = [parser.get_error(index) for index in range(parser.num_errors)]
+            raise _refused(source, builder, refusals, said.errors)
+        for line in said.errors:
+            if OTHER_TYPE in line:
+                raise ExportError(f"{source}: {builder.package} would read other types: {line}", _FOR_TENSORRT)
         config = maker.create_builder_config()
         cache = _configure(trt, config, builder, options)
         _add_profile(maker, network, config, profile, source)
         monitor = new_progress(trt, _heeding(log, progress))
         config.progress_monitor = monitor
-        errors.clear()  # a build that fails has its own
+        said.errors.clear()  # a build that fails has its own
         plan = maker.build_serialized_network(network, config)
         if monitor.raised is not None:
             raise monitor.raised
+        log.heed()
         if plan is None:
-            raise _failed(builder, f"cannot build an engine of {source}", errors)
+            raise _failed(builder, f"cannot build an engine of {source}", said.errors)
         with Path(target).open("wb") as file:
             file.write(plan)
         if cache is not None:
             cache.write(bytes(config.get_timing_cache().serialize()))
-        for said in filter(None, map(_told, errors)):  # it succeeded all the same
-            _log.warning("%s: %s", builder.package, said)
-        built = BuiltPlan(_count_layers(network), _settings(trt, config))
+        for told in filter(None, map(_told, said.errors)):  # it succeeded all the same
+            _log.warning("%s: %s", builder.package, told)
+        built = BuiltPlan(_count_layers(network), read_layers(said.layers), _settings(trt, config))
         # TensorRT wants its objects destroyed in the reverse order of their making; locals go in any.
         del plan, config, parser, network, maker
         return built
@@ -116,8 +121,7 @@ def _heeding(log: Any, progress: Callable[[str, float], object]) -> Callable[[st
     """Raise in the next step of the build what was raised while TensorRT wrote its log."""
 
     def report(phase: str, share: float) -> None:
-        if log.raised is not None:
-            raise log.raised
+        log.heed()
         progress(phase, share)
 
     return report
@@ -125,6 +129,7 @@ def _heeding(log: Any, progress: Callable[[str, float], object]) -> Callable[[st
 
 def _configure(trt: Any, config: Any, builder: Builder, options: EngineOptions) -> TimingCache | None:
     flags = trt.BuilderFlag
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for whoever inspects the engine, as trtexec does
     (config.set_flag if options.tf32 else config.clear_flag)(flags.TF32)  # on by default, and not float32
     for asked, name in (
         (options.version_compatible, "VERSION_COMPATIBLE"),

@@ -5,31 +5,51 @@ Both are told what to say (their log goes to `logging`, their errors into ours) 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgecls_runtime.backends.tensorrt_log import log_of
 from edgecls_runtime.errors import ExportError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator
 
     from edgecls_runtime.backends.tensorrt_log import TensorRtLog
     from edgecls_runtime.engine_file import Flavour
 
-__all__ = ["FLAVOURS", "OTHER_TYPE", "TensorRT", "new_progress", "open_package"]
+__all__ = ["FLAVOURS", "OTHER_TYPE", "Said", "TensorRT", "new_progress", "open_package"]
 
 FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt_rtx")
 
 OTHER_TYPE = "INT8 instead"
 """What TensorRT says, as a mere warning, when it reads uint8 as int8: the engine would compute other numbers."""
 
+_LAYERS = "Layers: Name: "
+"""How the text begins in which TensorRT-RTX lists the layers of an engine that it has built."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Held by who builds: there is one log for all."""
+
 _OLDEST_MAJOR = {"tensorrt": 10, "tensorrt_rtx": 1}
 """Older ones take no strongly typed network from an ONNX file as it is written today."""
+
+
+@dataclass
+class Said:
+    """What TensorRT said while it built.
+
+    Attributes:
+        errors: what it calls errors, a line each, and warnings that say `OTHER_TYPE`.
+        layers: its list of the engine's layers, for `edgecls_export.engine_layers`; empty if it made none.
+    """
+
+    errors: list[str] = field(default_factory=list)
+    layers: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,9 +71,25 @@ class TensorRT:
     def __str__(self) -> str:
         return f"{self.flavour} {self.version}"
 
-    def errors(self) -> AbstractContextManager[list[str]]:
-        """Collect what TensorRT calls an error, a text each (and `OTHER_TYPE`); one caller at a time."""
-        return self.log.collect(OTHER_TYPE)
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[Said]:
+        """Collect what TensorRT says, of all its threads; one caller at a time."""
+        said = Said()
+
+        def watch(level: int | None, line: str) -> bool:
+            if line.startswith(_LAYERS):
+                said.layers = line
+            if level != logging.ERROR and OTHER_TYPE not in line:
+                return False
+            said.errors.append(line)
+            return True
+
+        with _ONE_AT_A_TIME:
+            self.log.watch = watch
+            try:
+                yield said
+            finally:
+                self.log.watch = None
 
 
 def open_package(flavour: Flavour | None = None, *, ahead_of_time: bool = False) -> TensorRT:

@@ -80,12 +80,14 @@ def test_all_builds_of_a_process_share_one_log() -> None:
 def test_errors_are_collected_and_warnings_that_change_numbers_too(caplog: pytest.LogCaptureFixture) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
     package = open_package("tensorrt_rtx")
-    with caplog.at_level("DEBUG", "edgecls_runtime"), package.errors() as errors:
+    with caplog.at_level("DEBUG", "edgecls_runtime"), package.listen() as said:
         package.log.logger.log(trt.ILogger.ERROR, "first\n  and second line")
         package.log.logger.log(trt.ILogger.WARNING, "reads UINT8, defaulting to INT8 instead.")
         package.log.logger.log(trt.ILogger.WARNING, "a warning")
         package.log.logger.log(trt.ILogger.VERBOSE, "chatter")
-    assert errors == ["first and second line", "reads UINT8, defaulting to INT8 instead."]
+        package.log.logger.log(trt.ILogger.VERBOSE, "Layers:\nName: a, LayerType: gemm")
+    assert said.layers == "Layers: Name: a, LayerType: gemm"
+    assert said.errors == ["first and second line", "reads UINT8, defaulting to INT8 instead."]
     package.log.logger.log(trt.ILogger.ERROR, "outside of a build")
     assert package.log.take() == "outside of a build"
     assert [(record.levelname, record.message) for record in caplog.records][2:] == [

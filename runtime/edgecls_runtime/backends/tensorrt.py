@@ -327,6 +327,7 @@ def _load(modules: list[Any], plan: Plan, cuda: Cuda, cache: str | os.PathLike[s
         # were built, or the user trusts them.
         runtime.engine_host_code_allowed = plan.has_option("version_compatible") or not plan.is_vouched_for
         engine = runtime.deserialize_cuda_engine(plan.data)
+        messages.heed()
         if engine is None:
             error = _failure(plan.path, f"{trt.__name__} {trt.__version__} cannot load it", messages, cuda)
             if isinstance(error, ProviderError):

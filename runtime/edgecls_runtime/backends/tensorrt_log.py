@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import threading
@@ -10,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 __all__ = ["TensorRtLog", "log_of"]
 
@@ -25,7 +24,8 @@ class TensorRtLog:
 
     Attributes:
         logger: what the package's builders and runtimes are given.
-        raised: what a signal raised while TensorRT wrote its log: through TensorRT itself no exception passes.
+        watch: who builds an engine is shown each line and its level (None: one of thousands), and says whether to keep
+            it from the log.
     """
 
     def __init__(self, trt: Any) -> None:
@@ -38,10 +38,8 @@ class TensorRtLog:
             severity.INFO: logging.DEBUG,  # some forty lines a build
         }
         self._errors: deque[tuple[int, str]] = deque(maxlen=100)
-        self._collected: list[str] | None = None
-        self._also = ""
-        self._one_at_a_time = threading.Lock()
-        self.raised: BaseException | None = None
+        self._raised: BaseException | None = None
+        self.watch: Callable[[int | None, str], bool] | None = None
         write = self._write
 
         class Logger(trt.ILogger):  # type: ignore[misc]
@@ -62,34 +60,29 @@ class TensorRtLog:
         self._errors.extend(item for item in errors if item[0] != here)
         return own[0] if own else (errors[-1][1] if errors else "TensorRT gave no reason")
 
-    @contextlib.contextmanager
-    def collect(self, also: str) -> Iterator[list[str]]:
-        """Collect the errors of all threads, a line each, and warnings that say ``also``; one caller at a time."""
-        with self._one_at_a_time:
-            self.raised, self._also, self._collected = None, also, []
-            try:
-                yield self._collected
-            finally:
-                self._collected = None
+    def heed(self) -> None:
+        """Raise what a signal raised while TensorRT wrote its log: through TensorRT itself no exception passes."""
+        raised, self._raised = self._raised, None
+        if raised is not None:
+            raise raised
 
     def _write(self, kind: Any, text: str) -> None:
         try:
             level = self._levels.get(kind)
-            if level is None:
+            if level is None and self.watch is None:
                 return
             line = " ".join(text.split())
-            # What reaches the caller in an exception, which quotes it, is not said twice.
-            if self._collected is not None and (level == logging.ERROR or self._also in line):
-                self._collected.append(line)
+            if self.watch is not None and self.watch(level, line):
                 level = logging.DEBUG
-            elif level == logging.ERROR:
+            elif level == logging.ERROR:  # reaches the caller in an exception, which quotes it: is not said twice
                 self._errors.append((threading.get_ident(), line))
                 level = logging.DEBUG
             elif _ANOTHER_LOGGER in line:
                 level = logging.DEBUG
-            _log.log(level, "%s: %s", self._name, text)
+            if level is not None:
+                _log.log(level, "%s: %s", self._name, text)
         except BaseException as error:  # noqa: BLE001 - Ctrl-C may come here
-            self.raised = error
+            self._raised = error
 
 
 @functools.cache
