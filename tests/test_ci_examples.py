@@ -27,8 +27,11 @@ def parse(words: list[str]) -> None:
     from edgecls.cli import cli
 
     name, command, rest = words[0], cli, words[1:]
-    while isinstance(command, click.Group) and rest and rest[0] in command.commands:
-        name, command, rest = rest[0], command.commands[rest[0]], rest[1:]
+    while isinstance(command, click.Group) and rest:
+        inner = command.get_command(click.Context(command), rest[0])
+        if inner is None:
+            break
+        name, command, rest = rest[0], inner, rest[1:]
     command.make_context(name, rest)
 
 
