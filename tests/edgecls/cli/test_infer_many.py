@@ -384,14 +384,14 @@ def test_wrong_usage(in_process: Run, models: Path, folder: Path, arguments: lis
 SLOW = """
 import sys, time
 from edgecls.cli import main
-from edgecls_runtime import stream
-right = stream.load
+from edgecls_runtime import classifier
+right = classifier.load
 
 def slow(*arguments, **options):
     time.sleep(0.02)
     return right(*arguments, **options)
 
-stream.load = slow
+classifier.load = slow
 main(sys.argv[1:])
 """
 
