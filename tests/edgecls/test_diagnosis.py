@@ -132,7 +132,7 @@ def test_the_self_test_finds_integers_that_saturate(monkeypatch: pytest.MonkeyPa
     document = manifest.read(path)
     assert document is not None
     assert document.golden is not None
-    pictures = [golden._pixels(number, document.preprocess) for number in range(4)]
+    pictures = golden.golden_pixels(4, document.preprocess)
     batch = np.stack([golden.normalize(picture, document.preprocess) for picture in pictures])
     exact, saturated = convolve(batch, saturating=False), convolve(batch, saturating=True)
     np.testing.assert_allclose(exact, document.golden.logits(), atol=1e-5)
