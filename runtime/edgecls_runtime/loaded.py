@@ -80,11 +80,9 @@ class LoadedModel:
 
     def close(self) -> None:
         """Free the engine's memory, now or after the runs in flight."""
-        with self._lock:
-            idle = not self._closed and not self._holders
+        if self.acquire():
             self._closed = True
-        if idle:
-            self.backend.close()
+            self.release()
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Return the logits, float32 [N, classes], of preprocessed pictures, a batch of `Preprocess.new_batch`.

@@ -76,14 +76,7 @@ def load_model(
         _check_is_classifier(where, header.inputs, outputs, taken)  # before the engine spends time on it
     if profile is not None:
         profile.check_model(where, manifest)
-    backend = open_backend(
-        path,
-        provider=placement.provider,
-        threads=placement.threads,
-        settings=placement.settings,
-        plan=plan,
-        engine_cache=engine_cache,
-    )
+    backend = open_backend(path, placement, plan=plan, engine_cache=engine_cache)
     if profile is not None:
         profile.check_engine(where, backend.engine)
     if not header:

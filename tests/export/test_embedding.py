@@ -23,6 +23,7 @@ from edgecls_export.pipeline import ModelCard, export_all, export_onnx
 from edgecls_export.precision import Fp16, Fp32
 from edgecls_export.provenance import parity_of
 from edgecls_runtime import Classifier, Preprocess, golden, manifest, onnx_file
+from edgecls_runtime.backends.settings import Placement
 from edgecls_runtime.errors import ExportError, ManifestError, OutputError, ParityError, VerificationError
 from edgecls_runtime.manifest import Manifest, Source
 from edgecls_runtime.preprocess import decode, load, normalize, resize_and_crop
@@ -89,7 +90,7 @@ def test_openvino_lies_no_more_than_two_ulp_off(tmp_path: Path) -> None:
     from edgecls_runtime.backends import open_backend
 
     for preprocess in PREPROCESSES[:4]:
-        backend = open_backend(embed_identity(tmp_path, preprocess), provider="openvino")
+        backend = open_backend(embed_identity(tmp_path, preprocess), Placement(provider="openvino"))
         found = backend.run(EVERY_VALUE[None]).reshape(3, 16, 16)
         backend.close()
         expected = normalize(EVERY_VALUE, preprocess)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgecls_runtime.backends.settings import SessionSettings
+from edgecls_runtime.backends.settings import Placement, SessionSettings
 from edgecls_runtime.cpus import default_threads
 from edgecls_runtime.errors import ProviderError
 
@@ -72,10 +72,8 @@ def default_provider(path: str | os.PathLike[str]) -> str:
 
 def open_backend(
     path: str | os.PathLike[str],
+    placement: Placement | None = None,
     *,
-    provider: str | None = None,
-    threads: int | None = None,
-    settings: SessionSettings | None = None,
     plan: Plan | None = None,
     engine_cache: str | os.PathLike[str] | None = None,
 ) -> Backend:
@@ -83,9 +81,7 @@ def open_backend(
 
     Args:
         path: of an ONNX file, or of a TensorRT engine.
-        provider: one of `PROVIDERS`; None for `default_provider`.
-        threads: for one run; None for one a physical core, or fewer where this process may not use all of them.
-        settings: what else there is to choose; None for the defaults.
+        placement: where and how it runs; None for the defaults on its `default_provider`.
         plan: the engine's, as `edgecls_runtime.preflight.read_plan` let it pass; None reads it.
         engine_cache: folder where TensorRT keeps what it compiled for this GPU from an ONNX file, and TensorRT-RTX
             also from an engine; it is executable code, as engines are. None keeps nothing.
@@ -95,17 +91,17 @@ def open_backend(
         ProviderError: the provider is unknown, not there, has no such setting, or cannot run such a file.
         MissingDependencyError: its package is not installed.
     """
-    provider = default_provider(path) if provider is None else provider
+    placement = placement or Placement(provider=default_provider(path))
+    provider, threads, settings = placement.provider, placement.threads, placement.settings
     if provider not in PROVIDERS:
         raise ProviderError(f"provider {provider!r}: is unknown", f"Choose one of: {', '.join(PROVIDERS)}")
-    settings = settings or SessionSettings()
     settings.check(provider)
     if engine_cache is not None and provider != "tensorrt":
         raise ProviderError(
             f"provider {provider}: compiles nothing to keep in {engine_cache}", "Leave out --engine-cache."
         )
     if is_engine(path):
-        return _open_engine(path, provider, threads, plan, engine_cache)
+        return _open_engine(path, placement, plan, engine_cache)
     if threads is None and settings.cpus is None:
         threads = default_threads()
     if provider == "openvino":
@@ -119,17 +115,16 @@ def open_backend(
 
 def _open_engine(
     path: str | os.PathLike[str],
-    provider: str,
-    threads: int | None,
+    placement: Placement,
     plan: Plan | None,
     engine_cache: str | os.PathLike[str] | None,
 ) -> Backend:
-    if provider != "tensorrt":
+    if placement.provider != "tensorrt":
         raise ProviderError(
-            f"provider {provider}: cannot run {path}, which is a TensorRT engine",
+            f"provider {placement.provider}: cannot run {path}, which is a TensorRT engine",
             "Leave out --provider, or give the ONNX file that the engine was built from.",
         )
-    if threads is not None:
+    if placement.threads is not None:
         raise ProviderError(f"{path}: is a TensorRT engine, which has no CPU threads to choose", "Leave out --threads.")
     from edgecls_runtime.backends.tensorrt import TensorRtBackend
     from edgecls_runtime.preflight import read_plan

@@ -15,6 +15,7 @@ import pytest
 from edgecls_runtime import Classifier, SessionSettings, golden
 from edgecls_runtime.backends import open_backend
 from edgecls_runtime.backends import openvino as backend
+from edgecls_runtime.backends.settings import Placement
 from edgecls_runtime.errors import MissingDependencyError, ModelError, ProviderError
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
@@ -61,7 +62,7 @@ def test_threads_get_the_answers_of_one(models: Path) -> None:
 @pytest.mark.parametrize("shape", [(1, 3, 31, 32), (1, 3, 32), (2, 1, 32, 32)])
 def test_a_batch_of_another_shape_is_refused(models: Path, shape: tuple[int, ...]) -> None:
     """OpenVINO answers the first of them with an empty array."""
-    engine = open_backend(models / "tiny.onnx", provider="openvino")
+    engine = open_backend(models / "tiny.onnx", Placement(provider="openvino"))
     with pytest.raises(ModelError, match=r"got \[.*\] for input: float32 \[\?, 3, 32, 32\]"):
         engine.run(np.zeros(shape, np.float32))
     engine.close()

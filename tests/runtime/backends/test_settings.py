@@ -87,7 +87,7 @@ def test_a_process_with_fewer_cores_than_the_machine_says_so_to_the_engine(
 ) -> None:
     monkeypatch.setattr(backends, "default_threads", lambda: 3)
     for threads, expected in ((None, 3), (2, 2)):
-        OnnxRuntimeBackend.close(backends.open_backend(models / "tiny.onnx", threads=threads))  # type: ignore[arg-type]
+        OnnxRuntimeBackend.close(backends.open_backend(models / "tiny.onnx", Placement(threads=threads)))  # type: ignore[arg-type]
         assert options[-1].intra_op_num_threads == expected
     monkeypatch.setattr(backends, "default_threads", cpus.default_threads)
 
