@@ -51,9 +51,7 @@ def main(models: tuple[str, ...], images: Path, large: int, rounds: int, threads
             measures: dict[str, list[tuple[np.ndarray, np.ndarray, list[float], list[float]]]] = {}
             for number, path in enumerate(paths):
                 measures.setdefault("as they are", []).append(measure(exact, fast, path.read_bytes(), rounds))
-                if number * large // len(paths) < (number + 1) * large // len(
-                    paths
-                ):  # evenly, as the labels are sorted
+                if number * large // len(paths) < (number + 1) * large // len(paths):  # evenly: they are sorted
                     measures.setdefault("at 12 megapixels", []).append(measure(exact, fast, enlarged(path), rounds))
         rows += [{"model": Path(model).name, "pictures": name, **summary(found)} for name, found in measures.items()]
     report = {
@@ -116,10 +114,9 @@ def summary(found: list[tuple[np.ndarray, np.ndarray, list[float], list[float]]]
 
 
 def table(report: dict[str, Any]) -> str:
-    lines = [
-        "| model | photos | same top-1 | unchanged | largest score change | best one, mean | exact | fast | ratio |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ["model", "photos", "same top-1", "unchanged", "largest change of a score", "of the best, mean"]
+    columns += ["exact", "fast", "times as quick"]
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for row in report["rows"]:
         lines.append(
             f"| {row['model']} | {row['count']} {row['pictures']} | **{row['same_top1']} of {row['count']}** "
@@ -130,9 +127,9 @@ def table(report: dict[str, Any]) -> str:
     machine = report["machine"]
     return (
         "\n".join(lines) + "\n\n"
-        f"{report['threads']} threads; {machine['cpu']}, {machine['logical_cores']} logical cores; Pillow "
-        f"{report['versions']['pillow']}, onnxruntime {report['versions']['onnxruntime']}; {report['date']}; a score "
-        "is of 100 points. At 12 megapixels: enlarged, JPEG quality 90.\n"
+        f"A score is of 100 points. At 12 megapixels: enlarged, JPEG quality {QUALITY}. {report['threads']} threads; "
+        f"{machine['cpu']}, {machine['logical_cores']} logical cores; Pillow {report['versions']['pillow']}, "
+        f"onnxruntime {report['versions']['onnxruntime']}; {report['date']}.\n"
     )
 
 
