@@ -6,7 +6,9 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+options = onnxruntime.SessionOptions()
+options.add_session_config_entry("session.x64quantprecision", "1")  # or integers saturate where a CPU has no VNNI
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 image = Image.open(sys.argv[2]).convert("RGB")
 scale = 256 / min(image.size)
 image = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.BILINEAR)
