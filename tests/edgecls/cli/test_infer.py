@@ -206,6 +206,13 @@ def test_a_provider_that_is_not_there(edgecls: Run, refused: Refused, models: Pa
     refused(done, "provider cuda: onnxruntime", "pip uninstall onnxruntime && pip install 'edgecls[gpu]'")
 
 
+def test_fast_decoding_says_so(edgecls: Run, models: Path, photo: Path) -> None:
+    exact = edgecls("infer", "--engine", models / "tiny.onnx", photo, "--decode", "exact")
+    fast = edgecls("infer", "--engine", models / "tiny.onnx", photo, "--decode", "fast")
+    assert (exact.returncode, exact.stderr, fast.returncode) == (0, "", 0)
+    assert fast.stderr.startswith("note: decoded fast: the scores are near those of --decode exact")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
