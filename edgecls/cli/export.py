@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls_runtime.errors import ImageError, OutputError
+from edgecls_runtime.errors import ExportError, ImageError, OutputError
 
 from .bars import Steps
 from .engines import asked_serving, check_model_file, tensorrt_options
@@ -66,9 +66,15 @@ def export(
 
     MODEL.onnx is such a file, or a foreign one: --tensorrt builds an engine of it, in the types that it has.
     """
+    from edgecls_runtime.engine_file import is_engine
     from edgecls_runtime.output import check_writable
 
     serving = asked_serving(ctx)
+    if is_engine(source):
+        raise ExportError(
+            f"{source}: is an engine already",
+            f"Give the ONNX file that it was built from; edgecls info {source} names it.",
+        )
     if Path(source).suffix == ".onnx":
         check_model_file(ctx, Path(source), asked_precisions(ctx))
         engine = output or Path(f"{Path(source).stem}.engine")
