@@ -7,7 +7,7 @@ RUNTIME_VENV := .venv-runtime
 BIN := $(VENV)/bin
 PIP_INSTALL = install --quiet --disable-pip-version-check --constraint constraints.txt
 
-# A process for each folder of tests, so that `make --jobs=2` runs two at a time; those that take longest begin first.
+# A process for each folder of tests, so that `make test --jobs=2` runs two at a time; those that take longest begin first.
 LONGEST := tests/end_to_end/ tests/edgecls/cli/ tests/export/ tests/edgecls/training/
 FOLDERS := $(sort $(dir $(shell find tests -name 'test_*.py')))
 TESTS := $(addprefix test@,$(LONGEST) $(filter-out $(LONGEST),$(FOLDERS)))

@@ -104,8 +104,11 @@ def main(
     document: dict[str, Any] = {"schema": "edgecls.gpu/1", "machine": machine(device), "archs": {}}
     if target.exists():
         known = json.loads(target.read_text("utf-8"))
-        if known["machine"] == document["machine"]:  # numbers of two machines are not one table
-            document = known
+        if known["machine"] != document["machine"]:  # numbers of two machines are not one table
+            raise click.ClickException(
+                f"{target}: was measured on another machine or with other versions; name another."
+            )
+        document = known
     with tempfile.TemporaryDirectory() as folder:
         for arch in only or ARCHS:
             started = time.monotonic()
@@ -229,7 +232,7 @@ def build_engines(files: dict[str, Path], plan: Plan, folder: Path) -> tuple[dic
     engines, not_run = {}, {}
     for precision, path in files.items():
         engine = folder / f"{path.stem}.engine"
-        profile = f"1,{plan.batches[-1]},{plan.batches[-1]}"
+        profile = f"1,{max(plan.batches)},{max(plan.batches)}"
         made = edgecls("export", path, "--tensorrt", "--batch", profile, "--output", engine)
         if made.returncode == 0:
             engines[precision] = engine

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecls_runtime.errors import ImageError, OutputError
+from edgecls_runtime.errors import ExportError, ImageError, OutputError
 
 from .bars import Steps, picture_bar
 from .embedding import asked_embedding, embed_model_file, embedding_options
@@ -75,10 +75,16 @@ def export(
     MODEL.onnx is such a file: --embed-preprocess makes another of it, in the types that it has. --tensorrt builds an
     engine of it, and of a foreign one, too.
     """
+    from edgecls_runtime.engine_file import is_engine
     from edgecls_runtime.output import check_writable
 
     embedding = asked_embedding(ctx)
     serving = asked_serving(ctx)
+    if is_engine(source):
+        raise ExportError(
+            f"{source}: is an engine already",
+            f"Give the ONNX file that it was built from; edgecls info {source} names it.",
+        )
     if Path(source).suffix == ".onnx" and embedding is not None:
         embed_model_file(ctx, Path(source), output or Path(f"{Path(source).stem}-embedded.onnx"), embedding)
         return

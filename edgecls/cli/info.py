@@ -70,6 +70,7 @@ def _print_engine(engine: Path, sidecar: EngineSidecar, *, as_json: bool) -> Non
         "profile": str(sidecar.profile),
         "types": f"{sidecar.input_dtype} in, {sidecar.output_dtype} out",
         "options": ", ".join(f"{name} {text}" for name, text in sidecar.options.items() if text not in ("", "false")),
+        "layers": ", ".join(f"{count} {name}" for name, count in sidecar.layers.items()) or "not recorded",
         "made from": f"{sidecar.onnx} (SHA-256 {sidecar.onnx_sha256[:12]})",
         "rebuild": sidecar.rebuild,
     }

@@ -68,8 +68,8 @@ class EngineReport:
             f"batch: {about.profile}; layers of the file: {_listed(dtypes)}",
             f"golden outputs: {self.proof}",
         ]
-        if self.engine_layers:
-            lines.insert(2, f"layers of the engine: {_listed(count_layers(self.engine_layers))}")
+        if about.layers:
+            lines.insert(2, f"layers of the engine: {_listed(about.layers)}")
         return "\n".join(lines)
 
 
@@ -130,6 +130,7 @@ def engine_from_onnx(
             plan_bytes=plan.stat().st_size,
             rebuild=_rebuild_command(onnx, target, options),
             manifest=document,
+            layers=count_layers(built.engine_layers),
         )
         beside.write_text(sidecar.to_json(), "utf-8")
         proof = _prove(plan, sidecar, builder, target)
@@ -204,6 +205,8 @@ def _recorded(options: EngineOptions) -> dict[str, str]:
 def _rebuild_command(onnx: str | os.PathLike[str], target: Path, options: EngineOptions) -> str:
     """Return the command that makes the engine again, to be given in the folder where it lies."""
     source = os.path.relpath(onnx, target.parent)
+    if options.timing_cache is not None:
+        options = replace(options, timing_cache=os.path.relpath(options.timing_cache, target.parent))
     words = shlex.join(["edgecls", "export", source, "--tensorrt"]), options.command_line()
     return " ".join(filter(None, (*words, shlex.join(["--output", target.name, "--force"]))))
 

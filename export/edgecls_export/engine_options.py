@@ -147,5 +147,5 @@ def _check_native(package: TensorRT, options: EngineOptions) -> None:
 
 def _capabilities(package: TensorRT) -> list[str]:
     """Return what can be built for ahead of time: ``SM89`` is 8.9, ``SM120`` 12.0."""
-    names = [name[2:] for name in package.module.ComputeCapability.__members__ if name.startswith("SM")]
+    names = [name[2:] for name in package.module.ComputeCapability.__members__ if name[2:].isdecimal()]
     return [f"{name[:-1]}.{name[-1]}" for name in sorted(names, key=int)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +61,8 @@ class EngineSidecar:
         plan_bytes: size of the plan.
         rebuild: the command that builds it again.
         manifest: of the ONNX file; None if that was a foreign one.
+        layers: number of layers of the engine, by TensorRT's name of their kind and the dtypes that they take, as
+            ``gemm int8``; empty where TensorRT does not say.
     """
 
     flavour: Flavour
@@ -78,6 +80,7 @@ class EngineSidecar:
     plan_bytes: int
     rebuild: str
     manifest: Manifest | None
+    layers: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the document that `from_json` reads."""
@@ -100,7 +103,10 @@ class EngineSidecar:
             raise _bad(f"{where}: is not an object")
         version = document.pop("sidecar_version", None)
         if not isinstance(version, str) or version.partition(".")[0] != SIDECAR_VERSION.partition(".")[0]:
-            raise _bad(f"{where}: is of sidecar_version {version!r}; this edgecls reads {SIDECAR_VERSION}")
+            raise ManifestError(
+                f"{where}: is of sidecar_version {version!r}; this edgecls reads {SIDECAR_VERSION}",
+                "Build the engine again with this edgecls, or install the edgecls that built it.",
+            )
         inner = document.pop("manifest", None)
         manifest = None if inner is None else Manifest.from_json(json.dumps(inner), where=f"{where}: manifest")
         newer = version != SIDECAR_VERSION

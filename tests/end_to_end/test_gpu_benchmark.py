@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,3 +47,11 @@ def test_it_measures_and_says_what_it_could_not(tmp_path: Path) -> None:
     assert page.startswith("**Quick run")
     assert "| mobilenet_v3_small | edgecls cpu fp32 | 2 |" in page
     assert "- mobilenet_v3_small, engine fp32: " in page
+
+
+def test_numbers_of_another_machine_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "gpu.json").write_text('{"machine": {"gpu": "another"}, "archs": {}}')
+    main = runpy.run_path(str(ROOT / "benchmarks" / "gpu" / "measure.py"))["main"]
+    done = CliRunner().invoke(main, ["--quick", "--device", "cpu", "--output", str(tmp_path)])
+    assert (done.exit_code, "was measured on another machine" in done.output) == (1, True)
+    assert "another" in (tmp_path / "gpu.json").read_text()

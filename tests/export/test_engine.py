@@ -76,6 +76,9 @@ def test_an_engine_and_what_lies_beside_it(models: Path, tmp_path: Path) -> None
     assert found.options["tf32"] == "false"
     assert found.options["builder_flags"] == "", "TensorRT has TF32 on by default"
     assert report.layers["CONVOLUTION float32"] == 1
+    assert found.layers["correlation float32"] == 1
+    (convolution,) = (layer for layer in report.engine_layers if layer.kind == "correlation")
+    assert convolution.nodes == ("node_of_a", "node_of_b"), "the activation is part of it"
     said = str(report)
     assert "tiny fp32 for compute capability 8.6, 8.9 (tensorrt_rtx " in said
     assert f"not run here: no GPU; prove it on the device: edgecls verify {tmp_path / 'tiny.engine'}" in said

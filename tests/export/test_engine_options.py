@@ -88,7 +88,8 @@ def test_the_native_path_builds(
 @pytest.mark.filterwarnings("ignore:.*[Tt]iming cache:DeprecationWarning")
 def test_the_timing_cache_is_kept_and_checked(native: EngineOptions, models: Path, tmp_path: Path) -> None:
     options = replace(native, timing_cache=tmp_path / "deep" / "cache")
-    engine_from_onnx(models / "foreign.onnx", tmp_path / "m.engine", options=options)
+    sidecar = engine_from_onnx(models / "foreign.onnx", tmp_path / "m.engine", options=options).sidecar
+    assert f"--timing-cache {Path('deep', 'cache')} " in sidecar.rebuild, "as seen from the engine's folder"
     (cache,) = (tmp_path / "deep" / "cache").iterdir()
     assert cache.name == "tensorrt-11.4.0-NVIDIA-GeForce-RTX-4090-8.9.timing"
     engine_from_onnx(models / "foreign.onnx", tmp_path / "m.engine", options=options, force=True)

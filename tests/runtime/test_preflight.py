@@ -62,6 +62,11 @@ def test_what_cannot_be_read(plan_of: Any, tmp_path: Path) -> None:
     beside.write_text("{")
     with pytest.raises(ManifestError, match="m.engine.json: is not valid JSON"):
         read_plan(path, trust=True)  # a damaged sidecar is not a missing one
+    beside.write_text('{"sidecar_version": "2.0"}')
+    with pytest.raises(
+        ManifestError, match="sidecar_version '2.0'; this .* reads 1.0\n.*install the edgecls that built"
+    ):
+        read_plan(path)
     beside.unlink()
     with pytest.raises(
         ModelError, match=r"m.engine.json: is missing.*\n.*edgecls export MODEL.onnx --tensorrt; .*--trust"

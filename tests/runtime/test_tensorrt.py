@@ -14,7 +14,7 @@ import pytest
 from fake_gpu import CudaError, FakeGpu, write_engine
 
 from edgecls_runtime import Classifier, ManifestError, MissingDependencyError, ModelError, ProviderError, verify
-from edgecls_runtime.backends import open_backend
+from edgecls_runtime.backends import open_backend, tensorrt_log
 from edgecls_runtime.backends.tensorrt import TensorRtBackend
 from edgecls_runtime.preflight import read_plan
 
@@ -54,6 +54,22 @@ def test_an_engine_answers_as_its_onnx_file(gpu: FakeGpu, engine: Path, models: 
         assert model.predict_batch(several) == onnx.predict_batch(several)
         np.testing.assert_array_equal(model.run(pictures(5)), onnx.run(pictures(5)))
         assert model.run(pictures(0)).shape == (0, len(onnx.labels))
+
+
+def test_an_interrupt_while_the_log_is_written_is_not_lost(
+    gpu: FakeGpu, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through TensorRT itself no exception passes: it would go on, and the user wait."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "rubbish.engine").write_bytes(b"of which TensorRT complains")
+    with monkeypatch.context() as patch:
+        patch.setattr(tensorrt_log._log, "log", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            TensorRtBackend(read_plan(tmp_path / "rubbish.engine", trust=True))
+    TensorRtBackend(read_plan(engine)).close()
 
 
 @pytest.mark.parametrize(

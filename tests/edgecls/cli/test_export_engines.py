@@ -38,9 +38,11 @@ def test_an_onnx_file_becomes_an_engine(edgecls: Run, rtx: None, here: Path) -> 
     done = edgecls("export", "tiny.onnx", *AHEAD, "--batch", "1,8,32")
     assert done.returncode == 0, done.stderr
     assert set(os.listdir(here)) - before == {"tiny.engine", "tiny.engine.json"}
-    first, second, third = done.stdout.splitlines()
+    first, second, layers, third = done.stdout.splitlines()
     assert first.startswith("tiny.engine: tiny fp32 for compute capability 8.9 (tensorrt_rtx ")
-    assert second.startswith("batch: 1 to 32 (best 8); layers: ")
+    assert second.startswith("batch: 1 to 32 (best 8); layers of the file: ")
+    assert layers.startswith("layers of the engine: ")
+    assert "1 correlation float32" in layers
     assert third == "golden outputs: not run here: no GPU; prove it on the device: edgecls verify tiny.engine"
     assert done.stderr == "tiny.engine: build ...\n"
 
@@ -56,6 +58,7 @@ def test_info_needs_no_tensorrt(in_process: Run, rtx: None, here: Path) -> None:
         "runs on     compute capability 8.9, ",
         "options     tf32 true, builder_flags TF32",
         "profile     1 to 8 (best 1)\n",
+        "1 correlation float32",
         "rebuild     edgecls export tiny.onnx --tensorrt --flavour tensorrt-rtx --compute-capability 8.9 --tf32",
         "labels      5: ant, bee, cat, dog, eel\n",
     ):
@@ -100,7 +103,7 @@ def test_the_onnx_file_of_an_engine_lies_beside_it(in_process: Run, rtx: None, d
     done = in_process("export", *QUICK, *AHEAD, *options)
     assert done.returncode == 0, done.stderr
     assert sorted(os.listdir(tmp_path / "out")) == ["my.engine", "my.engine.json", "my.onnx"]
-    assert "\nbatch: 2; layers: " in done.stdout
+    assert "\nbatch: 2; layers of the file: " in done.stdout
 
 
 def test_what_is_missing_is_found_before_the_conversion(
@@ -140,6 +143,7 @@ def test_without_a_gpu(in_process: Run, refused: Refused, rtx: None, here: Path)
         (["tiny.onnx", *AHEAD, "--triton", "r"], "Triton runs plans of tensorrt", "Serve the ONNX file"),
         (["alexnet", *AHEAD, "-o", "tiny.engine"], "tiny.onnx: exists already", "edgecls export tiny.onnx --tensorrt"),
         (["alexnet", *AHEAD, "-o", "."], ".: is a folder", "model.engine"),
+        (["tiny.engine", *AHEAD, "--force"], "tiny.engine: is an engine already", "edgecls info tiny.engine"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_is_left(
