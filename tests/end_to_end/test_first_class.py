@@ -8,6 +8,7 @@ import pytest
 
 from edgecls import checkpoint, models
 from edgecls.weights import resolve
+from edgecls_export.drawn import draw_pictures
 from edgecls_export.pipeline import ModelCard, export_onnx
 from edgecls_export.provenance import parity_of
 from edgecls_runtime import Classifier, golden
@@ -52,7 +53,7 @@ def test_any_other_classifier_of_torchvision(tmp_path: Path) -> None:
         arch="swin_v2_t",
         source=Source(weights="random", sha256="0" * 64),
     )
-    report = export_onnx(loaded.build(), tmp_path / "m.onnx", card)
+    report = export_onnx(loaded.build(), tmp_path / "m.onnx", card, images=draw_pictures(16))
     parity = parity_of(report.manifest)
     assert parity is not None
     assert parity.top5_agreement == 1

@@ -26,8 +26,9 @@ def test_mobilenet_v2_keeps_its_answers(real_data: Path, tmp_path: Path) -> None
     )
     folder = real_data / "imagenet_samples"
     images = pick_images(real_data / "imagenette" / "train", 300, evaluation=[folder])
-    precisions = {"fp32": Fp32(), "fp16": Fp16(), "cpu": Int8(images=images)}
-    precisions["cpu-any"] = Int8(images=images, target="cpu-any")
+    cache = tmp_path / "ranges"  # both schemes want the same
+    precisions = {"fp32": Fp32(), "fp16": Fp16(), "cpu": Int8(images=images, cache=cache)}
+    precisions["cpu-any"] = Int8(images=images, target="cpu-any", cache=cache)
     paths = {name: tmp_path / f"{name}.onnx" for name in precisions}
     export_all(loaded.build(), [(paths[name], precision) for name, precision in precisions.items()], card)
 

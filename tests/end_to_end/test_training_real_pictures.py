@@ -65,7 +65,7 @@ def accuracies(models: Sequence[Path], data: Path) -> list[float]:
 
 def test_cats_are_told_from_dogs(real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "cats_dogs"
-    data = listed(tmp_path / "list.csv", {"train": folder / "train", "val": folder / "test"}, 60)
+    data = listed(tmp_path / "list.csv", {"train": folder / "train", "val": folder / "test"}, 40)
     run = RunFolder(tmp_path / "run")
     config = TrainingConfig(
         data=str(data),
@@ -87,7 +87,7 @@ def test_cats_are_told_from_dogs(real_data: Path, tmp_path: Path) -> None:
 
 def test_small_grey_digits_go_the_whole_way(real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "digits"
-    data = listed(tmp_path / "list.csv", {"train": folder / "train", "val": folder / "test"}, 100)
+    data = listed(tmp_path / "list.csv", {"train": folder / "train", "val": folder / "test"}, 60)
     run = RunFolder(tmp_path / "run")
     config = TrainingConfig(
         data=str(data),
@@ -111,7 +111,7 @@ def test_small_grey_digits_go_the_whole_way(real_data: Path, tmp_path: Path) -> 
     artifact = export(run, tmp_path / "digits.onnx")
     right = 0
     with Classifier.load(artifact) as classifier:
-        pictures = [path for label in sorted((folder / "test").iterdir()) for path in sorted(label.iterdir())[:100]]
+        pictures = [path for label in sorted((folder / "test").iterdir()) for path in sorted(label.iterdir())[:60]]
         for path in pictures:
             right += classifier.predict(path, 1)[0].label == path.parent.name
     assert 100 * right / len(pictures) == pytest.approx(best.metrics["acc@1"], abs=1e-3)
