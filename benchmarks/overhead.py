@@ -102,7 +102,9 @@ def in_turn(tasks: list[Callable[[], object]], rounds: int) -> list[list[float]]
 def run(command: list[str]) -> int:
     """Run a command without a word; return the largest resident memory that it had, in bytes."""
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as process:
+    # As where it is installed: there pip has compiled every module, which an editable checkout does when it may.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet, env=environment) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
