@@ -3,14 +3,12 @@
 Three times the same work by two meters that take turns:
 
 * its latency of a query, against `Classifier.predict` under a clock, picture by picture in one process;
-* its stage `run` on ONNX Runtime, against a bare loop of `session.run`, as onnxruntime_perf_test is one;
-* its stage `run` on OpenVINO, against OpenVINO's own `benchmark_app`.
+* its `--scenario engine` on ONNX Runtime, against a bare loop of `session.run`, as onnxruntime_perf_test is one;
+* its `--scenario engine` on OpenVINO, against OpenVINO's own `benchmark_app`.
 
-The last two run a preprocessed picture over and over, with nothing between two runs. So that as little as may be comes
-between those of `edgecls bench`, it is given small uncompressed pictures that need no resize. The meters take turns in
-processes of their own: the bare loop in short blocks, `benchmark_app` as a whole, for it can be told no other way. At
-the end `edgecls bench --quick --baseline` is timed as a whole. Writes benchmarks/results/meters.json and meters.md;
-wants a quiet machine.
+The meters take turns in processes of their own: the bare loop in short blocks, `benchmark_app` as a whole, for it can
+be told no other way. At the end `edgecls bench --quick --baseline` is timed as a whole. Writes
+benchmarks/results/meters.json and meters.md; wants a quiet machine.
 """
 
 from __future__ import annotations
@@ -30,7 +28,6 @@ from typing import TYPE_CHECKING
 
 import click
 import numpy as np
-from PIL import Image
 from providers import benchmark_app_ms
 
 import edgecls_runtime
@@ -41,7 +38,6 @@ from edgecls_runtime import Classifier
 from edgecls_runtime.backends.onnxruntime import import_onnxruntime
 from edgecls_runtime.backends.openvino import import_openvino
 from edgecls_runtime.backends.settings import Placement
-from edgecls_runtime.golden import draw_picture
 from edgecls_runtime.machine import cpu_name
 
 if TYPE_CHECKING:
@@ -66,21 +62,25 @@ def main(model: str, rounds: int, seconds: float, threads: int, output: Path, ch
     if child:
         follow_orders(bare_run(model, threads))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        small = small_pictures(model, Path(folder))
+    with tempfile.TemporaryDirectory() as folder, open_pictures() as pictures:
         rows = [
-            row("a query", "edgecls bench", "Classifier.predict", predict_pairs(model, rounds * seconds, threads)),
+            row(
+                "a query",
+                "edgecls bench",
+                "Classifier.predict",
+                predict_pairs(model, pictures.paths, rounds * seconds, threads),
+            ),
             row(
                 "a run, onnxruntime",
-                "edgecls bench, stage run",
+                "edgecls bench --scenario engine",
                 "bare loop of session.run",
-                bare_pairs(model, small, rounds, seconds, threads),
+                bare_pairs(model, pictures.paths, rounds, seconds, threads),
             ),
             row(
                 "a run, openvino",
-                "edgecls bench, stage run",
+                "edgecls bench --scenario engine",
                 "benchmark_app",
-                benchmark_app_pairs(model, small, rounds, seconds, threads),
+                benchmark_app_pairs(model, pictures.paths, rounds, seconds, threads),
             ),
         ]
         quick = quick_verdict(model, threads, Path(folder))
@@ -119,18 +119,14 @@ def row(work: str, ours: str, theirs: str, pairs_ms: list[tuple[float, float]]) 
     }
 
 
-def predict_pairs(model: str, seconds: float, threads: int) -> list[tuple[float, float]]:
+def predict_pairs(model: str, paths: tuple[str, ...], seconds: float, threads: int) -> list[tuple[float, float]]:
     pairs = []
-    with (
-        open_pictures() as pictures,
-        Classifier.load(model, threads=threads) as classifier,
-        classifier.hold() as loaded,
-    ):
-        queries = StagedQueries(loaded, pictures.paths, batch_size=1, max_pixels=classifier.max_pixels)
+    with Classifier.load(model, threads=threads) as classifier, classifier.hold() as loaded:
+        queries = StagedQueries(loaded, paths, batch_size=1, max_pixels=classifier.max_pixels)
         end = time.monotonic() + WARMUP_S + seconds
         warm = time.monotonic() + WARMUP_S
         for number in range(10**9):
-            path = pictures.paths[number % len(pictures.paths)]
+            path = paths[number % len(paths)]
             # The same picture for both; who comes second finds its bytes in the cache, so that turns, too.
             both = {}
             for meter in ("ours", "theirs") if number % 2 else ("theirs", "ours"):
@@ -185,7 +181,8 @@ def benchmark_app_pairs(
 
 @contextlib.contextmanager
 def warm_worker(model: str, pictures: tuple[str, ...], provider: str, threads: int) -> Iterator[Worker]:
-    order = Order(model=model, pictures=pictures, placement=Placement(provider=provider, threads=threads))
+    placement = Placement(provider=provider, threads=threads)
+    order = Order(model=model, pictures=pictures, scenario="engine", placement=placement)
     with Worker(order) as worker:
         worker.load()
         worker.warm_up(limit_s=WARMUP_S)
@@ -193,7 +190,7 @@ def warm_worker(model: str, pictures: tuple[str, ...], provider: str, threads: i
 
 
 def run_ms(worker: Worker, seconds: float) -> float:
-    return statistics.median(worker.measure(duration_s=seconds).stages_ms["run"])
+    return statistics.median(worker.measure(duration_s=seconds).latency_ms)
 
 
 def ask(bare: subprocess.Popen[str], seconds: float) -> float:
@@ -241,27 +238,16 @@ def quick_verdict(model: str, threads: int, folder: Path) -> dict:
     return {"seconds": time.monotonic() - started, "allowed_seconds": 20, "verdict": verdicts[done.returncode]}
 
 
-def small_pictures(model: str, folder: Path) -> tuple[str, ...]:
-    """Write pictures that the model's preprocess only has to crop, in a format that only has to be copied."""
-    with Classifier.load(model) as classifier:
-        size = classifier.preprocess.resize_size
-    assert isinstance(size, int)
-    paths = []
-    for number in range(16):
-        paths.append(folder / f"{number}.ppm")
-        Image.fromarray(np.roll(draw_picture(number % 4), number)).resize((size, size)).save(paths[-1])
-    return tuple(map(str, paths))
-
-
 def table(report: dict) -> str:
     lines = [
-        "| the same work | `edgecls bench` | another meter | | ratio | allowed |",
-        "|---|---|---|---|---|---|",
+        "| the same work | by edgecls | | another meter | | ratio | allowed |",
+        "|---|---|---|---|---|---|---|",
     ]
     low, high = 1 - report["allowed_difference"], 1 + report["allowed_difference"]
     for item in report["meters"]:
         lines.append(
-            f"| {item['work']} | {item['ours_ms']:.2f} ms | `{item['theirs']}` | {item['theirs_ms']:.2f} ms "
+            f"| {item['work']} | `{item['ours']}` | {item['ours_ms']:.2f} ms | `{item['theirs']}` "
+            f"| {item['theirs_ms']:.2f} ms "
             f"| **{item['ratio']:.3f}** | {low:.2f} to {high:.2f} |"
         )
     machine, versions, quick = report["machine"], report["versions"], report["quick_verdict"]

@@ -134,14 +134,15 @@ class Setup:
     Attributes:
         scenario: as MLPerf names them: ``singlestream``, the next picture comes when the last is answered, file to
             top-k; ``multistream``, a query of ``batch_size`` pictures in one run, likewise; ``offline``, all pictures
-            are there, as fast as may be.
+            are there, as fast as may be. And one of our own, ``engine``: runs alone, one right after the other, of
+            batches that were made before, as the engines' own benchmark programs do it.
         batch_size: pictures a run.
         threads: of one run; None for the engine's choice.
         provider: that really ran it, in the engine's own words.
         engine: name and version.
     """
 
-    scenario: Literal["singlestream", "multistream", "offline"]
+    scenario: Literal["singlestream", "multistream", "offline", "engine"]
     batch_size: int
     threads: int | None
     provider: str

@@ -63,6 +63,8 @@ def footnote(shown: Sequence[Shown]) -> str:
     )
     if any(item.run.setup.scenario == "offline" for item in shown):
         said += " Offline: of a stretch of the stream, all pictures of which are there at once."
+    if any(item.run.setup.scenario == "engine" for item in shown):
+        said += " Engine: of the run alone, one right after the other."
     return f'<p class="small">{escape(said)}</p>'
 
 

@@ -129,7 +129,7 @@ def _scaling(shown: Sequence[Shown], by: Literal["batch", "threads"]) -> Figure 
         # A multistream query of one picture is a singlestream one.
         rest = {"of": item.of} | setup_parts(setup)
         del rest[by]
-        if setup.scenario != "offline":
+        if setup.scenario in ("singlestream", "multistream"):
             rest["scenario"] = "one after the other"
         key = tuple(rest.values())
         lines.setdefault(key, {})[count] = item.run.images_per_second

@@ -56,7 +56,7 @@ class Order:
 
     model: str
     pictures: tuple[str, ...]
-    scenario: Literal["singlestream", "multistream", "offline"] = "singlestream"
+    scenario: Literal["singlestream", "multistream", "offline", "engine"] = "singlestream"
     batch_size: int | None = None
     placement: Placement = field(default_factory=Placement)
     trust: bool = False

@@ -105,7 +105,9 @@ def _batch_size(classifier: Classifier, order: Order) -> int:
     if order.scenario == "singlestream":
         return 1  # a file that fixes another number fills up, as Classifier.predict does
     if order.batch_size is None:
-        return default_batch_size(classifier) if order.scenario == "offline" else classifier.batch_size or _MULTISTREAM
+        if order.scenario == "offline":
+            return default_batch_size(classifier)
+        return classifier.batch_size or (1 if order.scenario == "engine" else _MULTISTREAM)
     if classifier.batch_size not in (None, order.batch_size):
         raise ModelError(
             f"{order.model}: takes {classifier.batch_size} pictures a run, not {order.batch_size}",

@@ -100,9 +100,10 @@ def bench(
     """Measure how quickly this machine runs a model, and say how far the figures can be trusted.
 
     singlestream answers picture after picture, multistream several in one run (8 if --batch does not say), offline as
-    many at a time as there are CPUs. All setups take turns in 10 rounds, each in a process of its own that warms up
-    until the latency has settled. Percentiles are shown where there are enough queries, and with a bound that holds
-    with 99 % confidence. Of --duration and --iterations what is reached first ends it; Ctrl-C keeps what there is.
+    many at a time as there are CPUs; engine is the run alone, as the engines' own benchmarks measure it. All setups
+    take turns in 10 rounds, each in a process of its own that warms up until the latency has settled. Percentiles are
+    shown where there are enough queries, and with a bound that holds with 99 % confidence. Of --duration and
+    --iterations what is reached first ends it; Ctrl-C keeps what there is.
 
     The exit status is 1 if a setup failed; the others are measured all the same. With --baseline it is the verdict's:
     0 pass, 1 regression, 3 inconclusive, 4 another machine.

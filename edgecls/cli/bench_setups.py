@@ -19,7 +19,7 @@ __all__ = ["asked_setups", "given_options", "setup_options"]
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
-_SCENARIOS = ("singlestream", "multistream", "offline")
+_SCENARIOS = ("singlestream", "multistream", "offline", "engine")
 _OPTIONS = (
     click.option(
         "--provider",

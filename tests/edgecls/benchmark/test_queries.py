@@ -9,7 +9,7 @@ import pytest
 
 from edgecls.benchmark import queries
 from edgecls.benchmark.document import STAGES
-from edgecls.benchmark.queries import StagedQueries, StreamedQueries, open_queries
+from edgecls.benchmark.queries import EngineQueries, StagedQueries, StreamedQueries, open_queries
 from edgecls_runtime import Classifier, preprocess
 from edgecls_runtime.errors import ImageError
 
@@ -117,6 +117,38 @@ def test_a_picture_that_cannot_be_read_is_named(models: Path, tmp_path: Path, pi
             streamed.answer()
 
 
+@pytest.mark.parametrize(("batch_size", "batches"), [(1, 64), (3, 22), (100, 1)])
+def test_an_engine_runs_what_was_made_before_and_nothing_else(
+    models: Path, pictures: tuple[str, ...], batch_size: int, batches: int
+) -> None:
+    ticks, ran = itertools.count(), []
+    with Classifier.load(models / "tiny.onnx") as loaded, loaded.hold() as model:
+        expected = [preprocess.load(path, loaded.preprocess) for path in pictures]
+        model.run = ran.append  # type: ignore[assignment, method-assign, misc]
+        queries = EngineQueries(model, pictures, batch_size=batch_size, max_pixels=10**6, clock=lambda: next(ticks))
+        assert not ran
+        assert [queries.answer() for _ in range(batches)] == [(1,)] * batches
+        for number, row in enumerate(itertools.chain.from_iterable(ran)):
+            np.testing.assert_array_equal(row, expected[number % len(expected)])
+        queries.begin()
+        queries.answer()
+        queries.rewind()
+        queries.answer()
+    assert [batch is ran[number] for batch, number in zip(ran[batches:], (batches - 1, 0, 0), strict=True)] == [
+        True
+    ] * 3
+
+
+def test_an_engine_without_pictures_to_read_says_which(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    with (
+        Classifier.load(models / "tiny.onnx") as loaded,
+        loaded.hold() as model,
+        pytest.raises(ImageError, match=r"^\S*bad\.jpg: .*not a picture"),
+    ):
+        EngineQueries(model, [str(tmp_path / "bad.jpg")], batch_size=1, max_pixels=10**6)
+
+
 @pytest.mark.parametrize(("batch_size", "workers", "pictures_a_query"), [(1, 1, 6), (1, 2, 10), (8, 2, 24), (3, 2, 15)])
 def test_a_stream_is_timed_by_what_comes_out(
     models: Path, pictures: tuple[str, ...], batch_size: int, workers: int, pictures_a_query: int
@@ -145,7 +177,12 @@ def count_in(images: Any, given: list[object]) -> Any:
 
 def test_the_scenario_decides(models: Path, pictures: tuple[str, ...]) -> None:
     with Classifier.load(models / "tiny.onnx", threads=1) as loaded:
-        for scenario, stages in (("singlestream", STAGES), ("multistream", STAGES), ("offline", ())):
+        for scenario, stages in (
+            ("singlestream", STAGES),
+            ("multistream", STAGES),
+            ("offline", ()),
+            ("engine", ("run",)),
+        ):
             with open_queries(loaded, pictures, scenario=scenario, batch_size=2, workers=1) as opened:
                 assert opened.stages == stages
                 assert len(opened.answer()) == (len(stages) or 1)

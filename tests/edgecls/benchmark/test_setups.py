@@ -29,6 +29,7 @@ def setups(**asked: Any) -> list[tuple[str, str, int | None, int | None]]:
             [("singlestream", "cpu", None, None), ("offline", "cpu", 2, 1), ("offline", "cpu", 4, 1)],
         ),
         ({"scenarios": ("offline",)}, [("offline", "cpu", None, 1)]),
+        ({"scenarios": ("engine",), "batch_sizes": (1, 8)}, [("engine", "cpu", 1, None), ("engine", "cpu", 8, None)]),
         ({"scenarios": ("offline",), "threads": (2,)}, [("offline", "cpu", None, 2)]),
         ({"scenarios": ("offline",), "providers": ("openvino",)}, [("offline", "openvino", None, None)]),
         (

@@ -46,6 +46,9 @@ def test_a_worker_loads_warms_up_and_measures(models: Path, pictures: tuple[str,
         ("multistream", "tiny", 3, 3),
         ("offline", "tiny", None, 1),
         ("offline", "fixed4", None, 4),
+        ("engine", "tiny", None, 1),
+        ("engine", "fixed4", None, 4),
+        ("engine", "tiny", 3, 3),
     ],
 )
 def test_the_batch_of_a_scenario(
