@@ -302,6 +302,13 @@ def test_offline_runs_have_no_stages_and_no_percentile_curve() -> None:
     assert set(figures) == {"cold-start"}
 
 
+def test_the_engine_alone_scales_apart_from_whole_queries() -> None:
+    setups = [setup(), setup("multistream", 8), setup("engine"), setup("engine", 8)]
+    figure = overview(document(*(run(100, of) for of in setups)))["scaling-batch"]
+    assert "one after the other" in texts(figure)
+    assert "engine" in texts(figure)
+
+
 def test_long_names_fit() -> None:
     for figure in overview(
         document(run(60), file="a" * 90 + ".onnx", precision=None),

@@ -306,3 +306,10 @@ def test_pages_appear_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(OutputError, match="does not exist"):
         html_report.write([document(run(9))], tmp_path / "no" / "it.html")
     assert [path.name for path in tmp_path.iterdir()] == ["it.html"]
+
+
+@pytest.mark.parametrize("scenario", ["singlestream", "offline", "engine"])
+def test_what_is_timed_in_another_way_is_said(scenario: str) -> None:
+    text = to_html([document(run(90), run(90, setup(scenario)))])
+    assert ("Offline: of a stretch" in text) is (scenario == "offline")
+    assert ("Engine: of the run alone" in text) is (scenario == "engine")
