@@ -85,11 +85,10 @@ def test_a_tiny_set_is_learnt_and_the_folder_holds_what_it_promises(colours: Dra
     history = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert history == listener.records
     assert [record["epoch"] for record in history] == list(range(1, 13))
-    # How soon, and whether one of the 18 pictures is missed, differs with the CPU and its number of threads.
-    assert min(record["loss"] for record in history) < history[0]["loss"] / 2
+    assert history[-1]["loss"] < history[0]["loss"] / 2
     best = checkpoint.load(run.best)
     assert result.best_epoch is not None
-    assert best.metrics["acc@1"] == history[result.best_epoch - 1]["acc@1"] > 90.0
+    assert best.metrics["acc@1"] == history[result.best_epoch - 1]["acc@1"] == 100.0
     assert best.labels == ("blue", "green", "red")
     assert best.preprocess.crop_size == (32, 32)
     assert best.preprocess.resize_size == 37
