@@ -127,7 +127,7 @@ def row(work: str, ours: str, theirs: str, rounds_ms: list[Round]) -> dict:
         "ratio": interval.ratio,
         "low": interval.low,
         "high": interval.high,
-        "met": 1 - ALLOWED <= interval.low and interval.high <= 1 + ALLOWED,
+        "met": interval.low >= 1 - ALLOWED and interval.high <= 1 + ALLOWED,
         "pairs": sum(len(pairs) for pairs in rounds_ms),
         "rounds_ms": [[[round(time, 5) for time in pair] for pair in pairs] for pairs in rounds_ms],
     }
