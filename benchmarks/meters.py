@@ -6,11 +6,13 @@ Three times the same work by two meters that take turns:
 * its `--scenario engine` on ONNX Runtime, against a bare loop of `session.run`, as onnxruntime_perf_test is one;
 * its `--scenario engine` on OpenVINO, against OpenVINO's own `benchmark_app`.
 
-The meters take turns in processes of their own: the bare loop in short blocks, `benchmark_app` as a whole, for it can
-be told no other way. That makes one pair a round, and what the machine does between its turns takes many rounds to
-average out. A row is met only where the whole 95 % interval of its ratio lies within what is allowed. At the end
-`edgecls bench --quick --baseline` is timed as a whole. Writes benchmarks/results/meters.json and meters.md; wants a
-quiet machine.
+Each meter has a process of its own, with the same pictures, more of them than a cache holds. They take turns of a
+fraction of a second, for a shared machine's speed changes by more within seconds than meters differ: by signals, which
+POSIX has, one is stopped while the other goes on. A round makes one pair of the medians that the two tell, and one of
+all their time that they were not stopped, over their runs. The latter is held against `benchmark_app`: its median is by
+OpenVINO's own clock, and what it takes to call the next run from Python shows in its throughput alone. A row is met
+only where the whole 95 % interval of its ratio lies within what is allowed. At the end `edgecls bench --quick
+--baseline` is timed as a whole. Writes benchmarks/results/meters.json and meters.md; wants a quiet machine.
 """
 
 from __future__ import annotations
@@ -21,17 +23,19 @@ import itertools
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from providers import benchmark_app_ms
+from providers import BENCHMARK_APP_ENVIRONMENT, benchmark_app_command, benchmark_app_median, said_number
 
 import edgecls_runtime
 from edgecls.benchmark.intervals import FEWEST_ROUNDS, median_of_ratios
@@ -43,6 +47,7 @@ from edgecls_runtime.backends.onnxruntime import import_onnxruntime
 from edgecls_runtime.backends.openvino import import_openvino
 from edgecls_runtime.backends.settings import Placement
 from edgecls_runtime.machine import cpu_name
+from edgecls_runtime.preprocess import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +57,9 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 ALLOWED = 0.05
 WARMUP_S = 1.0
-BLOCK_S = 0.1
+TURN_S = 0.2  # the run that is cut by the end of a turn counts, one of twenty
+BEGINS = "First inference took"  # as benchmark_app says it, before the first that counts
+INPUTS = 64  # as many as --scenario engine prepares
 
 Round = list[tuple[float, float]]  # pairs of ours and theirs, milliseconds
 
@@ -60,38 +67,32 @@ Round = list[tuple[float, float]]  # pairs of ours and theirs, milliseconds
 @click.command()
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.option(
-    "--rounds", default=60, show_default=True, type=click.IntRange(min=FEWEST_ROUNDS), help="Turns of each meter."
+    "--rounds", default=40, show_default=True, type=click.IntRange(min=FEWEST_ROUNDS), help="Turns of each meter."
 )
-@click.option("--seconds", default=1.0, show_default=True, help="Of runs, for each meter in each round.")
+@click.option("--seconds", default=2.0, show_default=True, help="Of runs, for each meter in each round.")
 @click.option("--threads", default=2, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=HERE / "results" / "meters.json")
-@click.option("--child", is_flag=True, hidden=True)
-def main(model: str, rounds: int, seconds: float, threads: int, output: Path, child: bool) -> None:
-    if child:
-        follow_orders(bare_run(model, threads))
+@click.option("--inputs", type=click.Path(path_type=Path), hidden=True, help="The bare loop's.")
+def main(model: str, rounds: int, seconds: float, threads: int, output: Path, inputs: Path | None) -> None:
+    if inputs is not None:
+        measure_bare(bare_run(model, threads), inputs, 2 * seconds, threads)
         return
-    with tempfile.TemporaryDirectory() as folder, open_pictures() as pictures:
-        rows = [
-            row(
-                "a query",
-                "edgecls bench",
-                "Classifier.predict",
-                predict_pairs(model, pictures.paths, rounds, seconds, threads),
-            ),
-            row(
-                "a run, onnxruntime",
-                "edgecls bench --scenario engine",
-                "bare loop of session.run",
-                bare_pairs(model, pictures.paths, rounds, seconds, threads),
-            ),
-            row(
-                "a run, openvino",
-                "edgecls bench --scenario engine",
-                "benchmark_app",
-                benchmark_app_pairs(model, pictures.paths, rounds, seconds, threads),
-            ),
-        ]
-        quick = quick_verdict(model, threads, Path(folder))
+    with tempfile.TemporaryDirectory() as temporary, open_pictures() as pictures:
+        folder = Path(temporary)
+        inputs = folder / "inputs"
+        write_inputs(model, pictures.paths, inputs)
+        bare = [sys.executable, __file__, model, "--inputs", str(inputs)]
+        bare += ["--seconds", str(seconds), "--threads", str(threads)]
+        app = [*benchmark_app_command(model, 2 * seconds), "-i", str(inputs), "-inference_only", "false"]
+        queries = predict_pairs(model, pictures.paths, rounds, seconds, threads)
+        rows = [row("a query, median", "edgecls bench", "Classifier.predict", queries)]
+        for provider, name, command in (("cpu", "bare loop of session.run", bare), ("openvino", "benchmark_app", app)):
+            medians, means = pairs_in_turns(model, pictures.paths, provider, command, rounds, seconds, threads)
+            ours = f"edgecls bench --scenario engine --provider {provider}"
+            rows.append(row("a run, time over runs", ours, name, means))
+            # benchmark_app's own median leaves out what the call of a run costs.
+            rows.append(row("a run, median", ours, name, medians, held=name != "benchmark_app"))
+        quick = quick_verdict(model, threads, folder)
     report = {
         "schema": "edgecls.meters/2",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -114,7 +115,7 @@ def main(model: str, rounds: int, seconds: float, threads: int, output: Path, ch
     click.echo(output.with_suffix(".md").read_text())
 
 
-def row(work: str, ours: str, theirs: str, rounds_ms: list[Round]) -> dict:
+def row(work: str, ours: str, theirs: str, rounds_ms: list[Round], *, held: bool = True) -> dict:
     by_us, by_them = ([[pair[side] for pair in pairs] for pairs in rounds_ms] for side in (0, 1))
     interval = median_of_ratios(by_them, by_us, error=0.025)
     assert interval is not None, "there are enough rounds"
@@ -127,10 +128,21 @@ def row(work: str, ours: str, theirs: str, rounds_ms: list[Round]) -> dict:
         "ratio": interval.ratio,
         "low": interval.low,
         "high": interval.high,
+        "held_against_bounds": held,
         "met": interval.low >= 1 - ALLOWED and interval.high <= 1 + ALLOWED,
         "pairs": sum(len(pairs) for pairs in rounds_ms),
         "rounds_ms": [[[round(time, 5) for time in pair] for pair in pairs] for pairs in rounds_ms],
     }
+
+
+def write_inputs(model: str, paths: tuple[str, ...], folder: Path) -> None:
+    """Write the other meters the pictures that `--scenario engine` prepares, float32 [1, 3, H, W] each."""
+    folder.mkdir()
+    with Classifier.load(model) as classifier:
+        for number, path in zip(range(INPUTS), itertools.cycle(paths), strict=False):
+            batch = classifier.preprocess.new_batch(1)
+            load(path, classifier.preprocess, out=batch[0])
+            np.save(folder / f"{number:02}.npy", batch)
 
 
 def predict_pairs(model: str, paths: tuple[str, ...], rounds: int, seconds: float, threads: int) -> list[Round]:
@@ -157,39 +169,77 @@ def predict_pairs(model: str, paths: tuple[str, ...], rounds: int, seconds: floa
     return rounds_ms[1:]
 
 
-def bare_pairs(model: str, pictures: tuple[str, ...], rounds: int, seconds: float, threads: int) -> list[Round]:
-    rounds_ms: list[Round] = []
-    command = [sys.executable, __file__, model, "--child", "--threads", str(threads)]
+def pairs_in_turns(
+    model: str,
+    pictures: tuple[str, ...],
+    provider: str,
+    other: list[str],
+    rounds: int,
+    seconds: float,
+    threads: int,
+) -> tuple[list[Round], list[Round]]:
+    """Measure with a worker and with another meter, which says what `benchmark_app` does.
+
+    Returns:
+        Medians of a run's time, as each meter takes it; and all of the time that a meter was not stopped, over its
+        runs.
+    """
+    medians: list[Round] = []
+    means: list[Round] = []
     for _ in range(rounds):
-        rounds_ms.append([])
         with (
-            warm_worker(model, pictures, "cpu", threads) as worker,
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as bare,
+            warm_worker(model, pictures, provider, threads) as worker,
+            subprocess.Popen(other, stdout=subprocess.PIPE, text=True, env=BENCHMARK_APP_ENVIRONMENT) as process,
+            ThreadPoolExecutor(1) as executor,
         ):
-            ask(bare, WARMUP_S)
-            for number in range(max(1, round(seconds / BLOCK_S))):
-                both = {}
-                for meter in ("ours", "theirs") if number % 2 else ("theirs", "ours"):
-                    both[meter] = run_ms(worker, BLOCK_S) if meter == "ours" else ask(bare, BLOCK_S)
-                rounds_ms[-1].append((both["ours"], both["theirs"]))
-            bare.communicate("")
-    return rounds_ms
+            assert process.stdout is not None
+            said = ""
+            while BEGINS not in said:
+                line = process.stdout.readline()
+                assert line, f"the other meter ended before it measured anything: {said}"
+                said += line
+            measured = executor.submit(worker.measure, duration_s=2 * seconds)
+            began = time.perf_counter()
+            turns = take_turns([worker._process, process], measured)
+            samples = measured.result()
+            said += process.stdout.read()
+        medians.append([(statistics.median(samples.latency_ms), benchmark_app_median(said, threads))])
+        duration = said_number("Duration", said)
+        ours, theirs = samples.seconds, duration / 1e3
+        means.append(
+            [
+                (
+                    1e3 * (ours - stopped(turns[0], began, began + ours)) / samples.pictures,
+                    1e3 * (theirs - stopped(turns[1], began, began + theirs)) / said_number("Count", said),
+                )
+            ]
+        )
+    return medians, means
 
 
-def benchmark_app_pairs(
-    model: str, pictures: tuple[str, ...], rounds: int, seconds: float, threads: int
-) -> list[Round]:
-    rounds_ms: list[Round] = []
-    for number in range(rounds):
-        both = {}
-        for meter in ("ours", "theirs") if number % 2 else ("theirs", "ours"):
-            if meter == "ours":
-                with warm_worker(model, pictures, "openvino", threads) as worker:
-                    both[meter] = run_ms(worker, seconds)
-            else:
-                both[meter] = benchmark_app_ms(model, threads, seconds)
-        rounds_ms.append([(both["ours"], both["theirs"])])
-    return rounds_ms
+def take_turns(processes: list[subprocess.Popen[str]], done: Future[Any]) -> list[list[tuple[float, float]]]:
+    """Let one process go on at a time, until one is done; then all. Return when each was stopped, and continued."""
+    times: list[list[tuple[float, float]]] = [[] for _ in processes]
+    since = [time.perf_counter() for process in processes if process.send_signal(signal.SIGSTOP) is None]
+    for number in itertools.count():
+        at = number % len(processes)
+        processes[at].send_signal(signal.SIGCONT)
+        times[at].append((since[at], time.perf_counter()))
+        time.sleep(TURN_S)
+        if done.done() or any(process.poll() is not None for process in processes):
+            break
+        processes[at].send_signal(signal.SIGSTOP)
+        since[at] = time.perf_counter()
+    for number, process in enumerate(processes):
+        if number != at:
+            process.send_signal(signal.SIGCONT)
+            times[number].append((since[number], time.perf_counter()))
+    return times
+
+
+def stopped(turns: list[tuple[float, float]], begin: float, end: float) -> float:
+    """Return for how many seconds of an interval a process was stopped."""
+    return sum(max(0.0, min(until, end) - max(since, begin)) for since, until in turns)
 
 
 @contextlib.contextmanager
@@ -202,30 +252,22 @@ def warm_worker(model: str, pictures: tuple[str, ...], provider: str, threads: i
         yield worker
 
 
-def run_ms(worker: Worker, seconds: float) -> float:
-    return statistics.median(worker.measure(duration_s=seconds).latency_ms)
-
-
-def ask(bare: subprocess.Popen[str], seconds: float) -> float:
-    assert bare.stdin is not None
-    assert bare.stdout is not None
-    bare.stdin.write(f"{seconds}\n")
-    bare.stdin.flush()
-    return float(bare.stdout.readline())
-
-
-def follow_orders(run: Callable[[NDArray[np.float32]], object]) -> None:
-    """Run for as many seconds as each line says, and answer with the median of the runs but the first."""
-    batch = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
-    for line in sys.stdin:
-        run(batch)
-        times = []
-        end = time.perf_counter() + float(line)
-        while not times or time.perf_counter() < end:
+def measure_bare(run: Callable[[NDArray[np.float32]], object], inputs: Path, seconds: float, threads: int) -> None:
+    """Run for as long, and print what `benchmark_app` would."""
+    batches = itertools.cycle([np.load(path) for path in sorted(inputs.iterdir())])
+    times: list[float] = []
+    for duration in (WARMUP_S, seconds):
+        print(BEGINS if times else "Warming up", flush=True)
+        times.clear()
+        begin = time.perf_counter()
+        while time.perf_counter() < begin + duration:
+            batch = next(batches)
             started = time.perf_counter_ns()
             run(batch)
             times.append((time.perf_counter_ns() - started) / 1e6)
-        print(statistics.median(times), flush=True)
+    duration = 1e3 * (time.perf_counter() - begin)
+    print(f"INFERENCE_NUM_THREADS: {threads}\nMedian: {statistics.median(times)} ms")
+    print(f"Count: {len(times)} iterations\nDuration: {duration} ms")
 
 
 def bare_run(model: str, threads: int) -> Callable[[NDArray[np.float32]], object]:
@@ -258,11 +300,12 @@ def table(report: dict) -> str:
     ]
     low, high = 1 - report["allowed_difference"], 1 + report["allowed_difference"]
     for item in report["meters"]:
+        met = "yes" if item["met"] else "not proven"
         lines.append(
             f"| {item['work']} | `{item['ours']}` | {item['ours_ms']:.2f} ms | `{item['theirs']}` "
             f"| {item['theirs_ms']:.2f} ms "
-            f"| **{item['ratio']:.3f}** | {item['low']:.3f} to {item['high']:.3f} | {low:.2f} to {high:.2f} "
-            f"| {'yes' if item['met'] else 'not proven'} |"
+            f"| **{item['ratio']:.3f}** | {item['low']:.3f} to {item['high']:.3f} "
+            f"| {f'{low:.2f} to {high:.2f} | {met}' if item['held_against_bounds'] else '- | another thing'} |"
         )
     machine, versions, quick = report["machine"], report["versions"], report["quick_verdict"]
     pairs = ", ".join(f"{item['pairs']:,}" for item in report["meters"])

@@ -78,6 +78,7 @@ class OpenVinoBackend:
         self.engine = f"openvino {_version(openvino)} in {precision}"
         (self.input,) = map(_tensor_info, compiled.inputs)  # one: the caller has read the file's header
         self.output = _tensor_info(compiled.outputs[0])
+        self._outputs = len(compiled.outputs)
 
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
         """Compute logits, float32 [N, ...], of a batch of the input's dtype and shape."""
@@ -91,9 +92,11 @@ class OpenVinoBackend:
             if request is None:
                 request = self._requests.request = self._compiled.create_infer_request()
             request.set_input_tensor(self._tensor(np.ascontiguousarray(batch), shared_memory=True))
-            request.infer()
+            # Not `infer`, which lists all outputs, as `output_tensors` does: 2 % of MobileNetV2's time, each of them.
+            request.start_async()
+            request.wait()
             # Copies: the request writes its next answer over these.
-            return [np.array(tensor.data) for tensor in request.output_tensors]
+            return [np.array(request.get_output_tensor(index).data) for index in range(self._outputs)]
         except Exception as error:
             raise ModelError(
                 f"{self.engine} on {self.provider}: the run failed: {_reason(error)}",
