@@ -23,6 +23,7 @@ import click
 from precisions import EDGECLS, RESULTS
 
 from edgecls.evaluation.comparison import compare_files
+from edgecls_export.provenance import AccuracyBudget, calibration_of
 from edgecls_runtime import manifest
 
 RECIPE = (
@@ -98,7 +99,7 @@ def measure(checkpoint: Path, folder: Path, test: Path) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for name, row in zip(files, comparison.rows, strict=True):
         described = manifest.read(files[name])
-        calibration = None if described is None else described.calibration
+        calibration = None if described is None else calibration_of(described)
         budget = None if calibration is None else calibration.budget
         rows[name] = {key: asdict(row)[key] for key in ("size_bytes", "accuracy", "agreement", "mean_cosine")} | {
             "drop": rows["fp32"]["accuracy"] - row.accuracy if rows else 0.0,
@@ -121,7 +122,7 @@ def measure(checkpoint: Path, folder: Path, test: Path) -> dict[str, Any]:
     }
 
 
-def _chosen(budget: manifest.AccuracyBudget) -> int:
+def _chosen(budget: AccuracyBudget) -> int:
     """Return how many layers the budget left in float: the fewest that met it."""
     return min(len(trial.float_layers) for trial in budget.tried if trial.drop <= budget.max_drop + 1e-9)
 
