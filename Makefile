@@ -51,6 +51,7 @@ lint: $(VENV)/installed  ## ruff with the layer guard, mypy strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=benchmarks $(BIN)/mypy benchmarks/*.py
 
 format: $(VENV)/installed  ## let ruff format
 	$(BIN)/ruff check --fix .

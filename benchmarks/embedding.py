@@ -15,7 +15,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -89,6 +89,14 @@ def whole_files(model: Path, pictures: list[Path]) -> dict[str, dict[str, float]
     return found
 
 
+def run_onnxruntime(session: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(session.run(None, {"pixels": pixels[None]})[0][0])
+
+
+def run_openvino(request: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(request.infer({"pixels": pixels[None]})[0][0])
+
+
 def forms(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
     """Hold each form against the arithmetic, on each engine; say how far its floats lie off the runtime's."""
     pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
@@ -103,12 +111,12 @@ def forms(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
                 options = onnxruntime.SessionOptions()
                 options.intra_op_num_threads = 1
                 session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-                runs[name] = lambda session=session: session.run(None, {"pixels": pixels[None]})[0][0]
+                runs[name] = partial(run_onnxruntime, session, pixels)
             else:
                 core = openvino.Core()
                 settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
                 request = core.compile_model(core.read_model(content), "CPU", settings).create_infer_request()
-                runs[name] = lambda request=request: request.infer({"pixels": pixels[None]})[0][0]
+                runs[name] = partial(run_openvino, request, pixels)
         largest = np.spacing(np.abs(expected).max())
         ulp = {name: float(np.abs(run() - expected).max() / largest) for name, run in runs.items()}
         times: dict[str, list[float]] = {name: [] for name in runs}

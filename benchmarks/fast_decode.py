@@ -20,13 +20,14 @@ import click
 import numpy as np
 import onnxruntime
 import PIL
-from overhead import cpu_name, in_turn, median_ratio
+from overhead import in_turn, median_ratio
 from PIL import Image
 
 import edgecls_runtime
 from edgecls_runtime import Classifier
 from edgecls_runtime.classifier import scores_from_logits
 from edgecls_runtime.cpus import usable_cpus
+from edgecls_runtime.machine import cpu_name
 
 HERE = Path(__file__).parent
 LARGE_PIXELS = 12_000_000

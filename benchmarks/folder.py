@@ -26,11 +26,12 @@ import click
 import numpy as np
 import onnxruntime
 import PIL
-from overhead import EDGECLS, cpu_name, in_turn, run
+from overhead import EDGECLS, in_turn, run
 
 import edgecls_runtime
 from edgecls_runtime import Classifier
 from edgecls_runtime.cpus import usable_cpus
+from edgecls_runtime.machine import cpu_name
 from edgecls_runtime.parallel import bounded_map
 from edgecls_runtime.preprocess import load
 

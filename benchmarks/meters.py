@@ -115,7 +115,7 @@ def main(model: str, rounds: int, seconds: float, threads: int, output: Path, in
     click.echo(output.with_suffix(".md").read_text())
 
 
-def row(work: str, ours: str, theirs: str, rounds_ms: list[Round], *, held: bool = True) -> dict:
+def row(work: str, ours: str, theirs: str, rounds_ms: list[Round], *, held: bool = True) -> dict[str, Any]:
     by_us, by_them = ([[pair[side] for pair in pairs] for pairs in rounds_ms] for side in (0, 1))
     interval = median_of_ratios(by_them, by_us, error=0.025)
     assert interval is not None, "there are enough rounds"
@@ -220,7 +220,10 @@ def pairs_in_turns(
 def take_turns(processes: list[subprocess.Popen[str]], done: Future[Any]) -> list[list[tuple[float, float]]]:
     """Let one process go on at a time, until one is done; then all. Return when each was stopped, and continued."""
     times: list[list[tuple[float, float]]] = [[] for _ in processes]
-    since = [time.perf_counter() for process in processes if process.send_signal(signal.SIGSTOP) is None]
+    since = []
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
+        since.append(time.perf_counter())
     for number in itertools.count():
         at = number % len(processes)
         processes[at].send_signal(signal.SIGCONT)
@@ -281,7 +284,7 @@ def bare_run(model: str, threads: int) -> Callable[[NDArray[np.float32]], object
     return lambda batch: session.run(None, {name: batch})
 
 
-def quick_verdict(model: str, threads: int, folder: Path) -> dict:
+def quick_verdict(model: str, threads: int, folder: Path) -> dict[str, Any]:
     """Time how long the verdict on a model takes that is held against itself."""
     edgecls = str(Path(sys.executable).with_name("edgecls"))
     command = [edgecls, "bench", model, "--threads", str(threads), "--quick"]
@@ -293,7 +296,7 @@ def quick_verdict(model: str, threads: int, folder: Path) -> dict:
     return {"seconds": time.monotonic() - started, "allowed_seconds": 20, "verdict": verdicts[done.returncode]}
 
 
-def table(report: dict) -> str:
+def table(report: dict[str, Any]) -> str:
     lines = [
         "| the same work | by edgecls | | another meter | | ratio | 95 % interval | allowed | met |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -30,7 +30,7 @@ from edgecls_runtime import Classifier
 from edgecls_runtime.machine import cpu_flags, cpu_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 HERE = Path(__file__).parent
 EDGECLS = str(Path(sys.executable).with_name("edgecls"))
@@ -85,7 +85,7 @@ def main(models: tuple[str, ...], images: Path, processes: int, rounds: int, thr
     click.echo(output.with_suffix(".md").read_text())
 
 
-def in_turn(tasks: list[Callable[[], object]], rounds: int) -> list[list[float]]:
+def in_turn(tasks: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
     """Time tasks one after the other, round by round, after one round that does not count."""
     times: list[list[float]] = [[] for _ in tasks]
     for number in range(rounds + 1):
@@ -142,7 +142,7 @@ def per_picture(model: str, pictures: list[str], rounds: int, threads: int) -> d
     with Classifier.load(model, threads=threads) as classifier:
         # The classifier's own session: a second one would bring a second pool of threads, which spin for a while
         # after each run and slow down whatever comes next.
-        session = classifier._model.backend._session
+        session: Any = vars(classifier._model.backend)["_session"]
         name = session.get_inputs()[0].name
         size = classifier.preprocess.resize_size
         assert isinstance(size, int)

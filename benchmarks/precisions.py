@@ -178,7 +178,7 @@ def measure(arch: str, calibration: int, data: Path, folder: Path, threads: int)
     trained = arch == "mobilenet_v2"
     images = pick_images(data / "imagenette" / "train", calibration, evaluation=[photos])
     cache = folder / "ranges"
-    precisions = {
+    precisions: dict[str, Fp32 | Fp16 | Int8] = {
         "fp32": Fp32(),
         "fp16": Fp16(images=images),
         **{target: Int8(images=images, target=target, cache=cache) for target in ("cpu", "cpu-any", "tensorrt")},

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -164,7 +164,7 @@ def times_ms(runs: list[Callable[[NDArray[np.float32]], object]], seconds: float
     return times
 
 
-def table(report: dict) -> str:
+def table(report: dict[str, Any]) -> str:
     lines = [
         "| model | edgecls, openvino | bare loop | ratio | `benchmark_app` | ratio | allowed | edgecls, onnxruntime |",
         "|---|---|---|---|---|---|---|---|",
