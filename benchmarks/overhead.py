@@ -26,6 +26,7 @@ import PIL
 from PIL import Image
 
 import edgecls_runtime
+from edgecls.benchmark.intervals import median_of_ratios
 from edgecls_runtime import Classifier
 from edgecls_runtime.machine import cpu_flags, cpu_name
 
@@ -42,7 +43,7 @@ ALLOWED = {"whole_process": 1.15, "memory": 1.15, "per_picture": 1.1, "help_ms":
 @click.command()
 @click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
-@click.option("--processes", default=25, show_default=True, help="Rounds of whole processes.")
+@click.option("--processes", default=100, show_default=True, help="Rounds of whole processes.")
 @click.option("--rounds", default=6, show_default=True, help="Times that each picture is measured, in turn.")
 @click.option("--threads", default=2, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=HERE / "results" / "overhead.json")
@@ -50,7 +51,7 @@ def main(models: tuple[str, ...], images: Path, processes: int, rounds: int, thr
     pictures = sorted(str(path) for path in images.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     (help_s,) = in_turn([lambda: run([EDGECLS, "--help"])], processes)
     report = {
-        "schema": "edgecls.overhead/2",
+        "schema": "edgecls.overhead/3",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {
             "cpu": cpu_name(),
@@ -127,10 +128,13 @@ def whole_processes(model: str, picture: str, rounds: int) -> dict[str, Any]:
     memory: dict[str, list[int]] = {name: [] for name in commands}
     tasks = [partial(lambda name, command: memory[name].append(run(command)), *item) for item in commands.items()]
     seconds = dict(zip(commands, in_turn(tasks, rounds), strict=True))
+    rounds_s = {name: [[time] for time in times] for name, times in seconds.items()}
+    ratios = {name: median_of_ratios(rounds_s["bare"], rounds_s[name], error=0.025) for name in commands}
     return {
         name: {
             "ms": 1e3 * statistics.median(seconds[name]),
             "ratio": median_ratio(seconds[name], seconds["bare"]),
+            "interval": None if (ratio := ratios[name]) is None else (ratio.low, ratio.high),
             "rss_bytes": statistics.median(memory[name]),
             "rss_ratio": statistics.median(memory[name]) / statistics.median(memory["bare"]),
         }
@@ -183,7 +187,10 @@ def table(report: dict[str, Any]) -> str:
         for name, what in (("infer", "`edgecls infer`"), ("embedded", "a program that embeds it")):
             found, limits = entry[name], (str(allowed["whole_process"]), str(allowed["memory"]))
             ours, theirs = f"{what} {found['ms']:.0f} ms", f"bare script {bare['ms']:.0f} ms"
-            rows.append((model, "whole process, one picture", ours, theirs, f"**{found['ratio']:.2f}**", limits[0]))
+            ratio = f"**{found['ratio']:.2f}**"
+            if found["interval"]:
+                ratio += " ({:.2f} to {:.2f})".format(*found["interval"])
+            rows.append((model, "whole process, one picture", ours, theirs, ratio, limits[0]))
             theirs = f"the script without exact sums {quick['ms']:.0f} ms"
             rows.append((model, "", ours, theirs, f"{found['ratio'] / quick['ratio']:.2f}", ""))
             ours, theirs = (f"{who['rss_bytes'] / 1e6:.0f} MB" for who in (found, bare))
@@ -198,8 +205,9 @@ def table(report: dict[str, Any]) -> str:
         "\n".join(lines) + "\n\n"
         f"{report['pictures']} pictures, {report['threads']} threads; {machine['cpu']} "
         f"({', '.join(machine['cpu_flags'])}), {machine['logical_cores']} logical cores; {report['date']}; medians "
-        f"over {report['processes']} rounds of processes and {report['pictures'] * report['rounds']} pairs of "
-        "pictures, measured in turn. Sums of integers are exact where a CPU has VNNI; where it has not, they are if a "
+        f"over {report['processes']} rounds of processes (in brackets the ratio's 95 % interval) and "
+        f"{report['pictures'] * report['rounds']} pairs of pictures, measured in turn. Sums of "
+        "integers are exact where a CPU has VNNI; where it has not, they are if a "
         "session asks for it, which takes longer to load. edgecls always asks, and `benchmarks/bare_infer.py`, too.\n"
     )
 
