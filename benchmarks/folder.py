@@ -29,6 +29,7 @@ import PIL
 from overhead import EDGECLS, in_turn, run
 
 import edgecls_runtime
+from edgecls.benchmark.intervals import median_of_ratios
 from edgecls_runtime import Classifier
 from edgecls_runtime.cpus import usable_cpus
 from edgecls_runtime.machine import cpu_name
@@ -48,12 +49,12 @@ SPLITS = [DEFAULT, (1, 1, 1), (1, 2 * CORES, 1), (1, CORES, 8), (CORES, 1, 1), (
 @click.command()
 @click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
-@click.option("--parts", default=4, show_default=True, help="Parts of the folder, each measured in turn.")
+@click.option("--parts", default=10, show_default=True, help="Parts of the folder, each measured in turn.")
 @click.option("--output", type=click.Path(path_type=Path), default=HERE / "results" / "folder.json")
 def main(models: tuple[str, ...], images: Path, parts: int, output: Path) -> None:
     pictures = sorted(str(path) for path in images.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     report = {
-        "schema": "edgecls.folder/1",
+        "schema": "edgecls.folder/2",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {"cpu": cpu_name(), "logical_cores": CORES, "python": platform.python_version()},
         "versions": {
@@ -114,6 +115,10 @@ def measure(model: str, pictures: list[str], folder: Path, parts: int) -> dict[s
             *itertools.islice(ms.values(), 5), strict=True
         )
     ]
+    rounds_of = {name: [[time] for time in times] for name, times in {**ms, "bound": bounds}.items()}
+    shares = {
+        split: median_of_ratios(rounds_of[f"stream {split}"], rounds_of["bound"], error=0.025) for split in SPLITS
+    }
     streams = [
         {
             "threads": split[0],
@@ -124,6 +129,7 @@ def measure(model: str, pictures: list[str], folder: Path, parts: int) -> dict[s
             "ratio": statistics.median(
                 bound / taken for bound, taken in zip(bounds, ms[f"stream {split}"], strict=True)
             ),
+            "interval": None if (share := shares[split]) is None else (share.low, share.high),
         }
         for split in SPLITS
     ]
@@ -153,7 +159,11 @@ def table(report: dict[str, Any]) -> str:
             how = f"{row['threads']} thread{plural} a run, workers {row['workers']}, batch size {row['batch_size']}"
             ratio = f"{row['ratio']:.2f}"
             if row["default"]:
-                how, ratio = f"`predict_stream`, as it comes: {how}", f"**{ratio}** (wanted {report['wanted_ratio']})"
+                how, ratio = f"`predict_stream`, as it comes: {how}", f"**{ratio}**"
+            if row["interval"]:
+                ratio += " ({:.2f} to {:.2f})".format(*row["interval"])
+            if row["default"]:
+                ratio += f"; wanted {report['wanted_ratio']}"
             lines.append(f"| {entry['model']} | {how} | {row['pictures_per_second']:.0f} | {ratio} |")
         whole = entry["whole_process"]
         lines.append(
@@ -162,8 +172,8 @@ def table(report: dict[str, Any]) -> str:
         )
     return (
         "\n".join(lines) + "\n\n"
-        f"{report['pictures']} photos, medians over {report['parts']} parts, in turn with what the bound is made of; "
-        f"{machine['cpu']}, {machine['logical_cores']} logical cores; "
+        f"{report['pictures']} photos, medians over {report['parts']} parts (in brackets the 95 % interval), in turn "
+        f"with what the bound is made of; {machine['cpu']}, {machine['logical_cores']} logical cores; "
         f"onnxruntime {report['versions']['onnxruntime']}; {report['date']}.\n"
     )
 
