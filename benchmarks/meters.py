@@ -9,10 +9,10 @@ Three times the same work by two meters that take turns:
 Each meter has a process of its own, with the same pictures, more of them than a cache holds. They take turns of a
 fraction of a second, for a shared machine's speed changes by more within seconds than meters differ: by signals, which
 POSIX has, one is stopped while the other goes on. A round makes one pair of the medians that the two tell, and one of
-all their time that they were not stopped, over their runs: `benchmark_app`'s median is by OpenVINO's own clock, and
-what it takes to call the next run from Python shows in its throughput alone. A row is met only where the whole 95 %
-interval of its ratio lies within what is allowed. At the end `edgecls bench --quick --baseline` is timed as a whole.
-Writes benchmarks/results/meters.json and meters.md; wants a quiet machine.
+all their time that they were not stopped, over their runs: `benchmark_app`'s median is by OpenVINO's own clock, from
+the start of a run to its end, and what it takes Python to get there shows in its throughput alone. A row is met only
+where the whole 95 % interval of its ratio lies within what is allowed. At the end `edgecls bench --quick --baseline` is
+timed as a whole. Writes benchmarks/results/meters.json and meters.md; wants a quiet machine.
 """
 
 from __future__ import annotations
@@ -255,14 +255,16 @@ def warm_worker(model: str, pictures: tuple[str, ...], provider: str, threads: i
 
 def measure_bare(run: Callable[[NDArray[np.float32]], object], inputs: Path, seconds: float, threads: int) -> None:
     """Run for as long, and print what `benchmark_app` would."""
-    batches = itertools.cycle([np.load(path) for path in sorted(inputs.iterdir())])
+    inputs_of_pictures = [np.load(path) for path in sorted(inputs.iterdir())]
+    batches = itertools.cycle(inputs_of_pictures)
+    batch = np.empty_like(inputs_of_pictures[0])
     times: list[float] = []
     for duration in (WARMUP_S, seconds):
         print(BEGINS if times else "Warming up", flush=True)
         times.clear()
         begin = time.perf_counter()
         while time.perf_counter() < begin + duration:
-            batch = next(batches)
+            batch[...] = next(batches)  # in one place, as --scenario engine has it
             started = time.perf_counter_ns()
             run(batch)
             times.append((time.perf_counter_ns() - started) / 1e6)

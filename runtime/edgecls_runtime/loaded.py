@@ -101,7 +101,16 @@ class LoadedModel:
             filled = np.concatenate([batch, fill])
             runs = [self.backend.run(filled[start : start + size]) for start in range(0, len(filled), size)]
             logits = np.concatenate(runs)[:count]
-        logits = logits.reshape(count, -1)  # [N, classes, 1, 1] is a classifier too
+        return self.checked(logits)
+
+    def checked(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the engine computed, [N, ...], as [N, classes].
+
+        Raises:
+            ManifestError: there are more or fewer than there are labels.
+            ModelError: one of them is no number.
+        """
+        logits = logits.reshape(len(logits), -1)  # [N, classes, 1, 1] is a classifier too
         if logits.shape[1] != len(self.labels):
             raise ManifestError(
                 f"{self.path}: returned {logits.shape[1]} outputs for {len(self.labels)} labels",

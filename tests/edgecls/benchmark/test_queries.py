@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,8 +10,12 @@ import pytest
 from edgecls.benchmark import queries
 from edgecls.benchmark.document import STAGES
 from edgecls.benchmark.queries import EngineQueries, StagedQueries, StreamedQueries, open_queries
+from edgecls_export.fp16 import fp16_from_fp32
 from edgecls_runtime import Classifier, preprocess
-from edgecls_runtime.errors import ImageError
+from edgecls_runtime.errors import ImageError, ModelError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class World:
@@ -119,24 +123,47 @@ def test_a_picture_that_cannot_be_read_is_named(models: Path, tmp_path: Path, pi
 
 @pytest.mark.parametrize(("batch_size", "batches"), [(1, 64), (3, 22), (100, 1)])
 def test_an_engine_runs_what_was_made_before_and_nothing_else(
-    models: Path, pictures: tuple[str, ...], batch_size: int, batches: int
+    models: Path, pictures: tuple[str, ...], batch_size: int, batches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks, ran = itertools.count(), []
     with Classifier.load(models / "tiny.onnx") as loaded, loaded.hold() as model:
         expected = [preprocess.load(path, loaded.preprocess) for path in pictures]
-        model.run = ran.append  # type: ignore[assignment, method-assign, misc]
+        run = model.backend.run
+
+        def keep(batch: NDArray[np.generic]) -> NDArray[np.float32]:
+            assert batch.dtype == model.backend.input.dtype
+            ran.append((batch, batch.copy()))
+            return run(batch)
+
+        monkeypatch.setattr(model.backend, "run", keep)
         queries = EngineQueries(model, pictures, batch_size=batch_size, max_pixels=10**6, clock=lambda: next(ticks))
         assert not ran
         assert [queries.answer() for _ in range(batches)] == [(1,)] * batches
-        for number, row in enumerate(itertools.chain.from_iterable(ran)):
+        for number, row in enumerate(itertools.chain.from_iterable(copy for _, copy in ran)):
             np.testing.assert_array_equal(row, expected[number % len(expected)])
         queries.begin()
         queries.answer()
         queries.rewind()
         queries.answer()
-    assert [batch is ran[number] for batch, number in zip(ran[batches:], (batches - 1, 0, 0), strict=True)] == [
-        True
-    ] * 3
+    assert all(batch is ran[0][0] for batch, _ in ran)
+    for (_, copy), number in zip(ran[batches:], (batches - 1, 0, 0), strict=True):
+        np.testing.assert_array_equal(copy, ran[number][1])
+
+
+def test_an_engine_that_takes_half_gets_half(models: Path, pictures: tuple[str, ...], tmp_path: Path) -> None:
+    fp16_from_fp32(models / "foreign.onnx", tmp_path / "half.onnx", io_fp16=True)
+    with Classifier.load(tmp_path / "half.onnx") as loaded, loaded.hold() as model:
+        assert model.backend.input.dtype == "float16"
+        assert EngineQueries(model, pictures, batch_size=2, max_pixels=10**6).answer() > (0,)
+
+
+def test_what_an_engine_runs_is_checked(models: Path, pictures: tuple[str, ...]) -> None:
+    with Classifier.load(models / "tiny.onnx") as loaded, loaded.hold() as model:
+        queries = EngineQueries(model, pictures, batch_size=2, max_pixels=10**6)
+        queries._batches[1][:] = np.nan
+        queries.answer()
+        with pytest.raises(ModelError, match="returned nan"):
+            queries.answer()
 
 
 def test_an_engine_without_pictures_to_read_says_which(models: Path, tmp_path: Path) -> None:

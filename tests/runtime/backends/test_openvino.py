@@ -50,6 +50,23 @@ def test_an_answer_is_not_written_over_by_the_next(models: Path) -> None:
 
 
 @needs_openvino
+def test_a_batch_that_is_written_over_is_read_again(models: Path) -> None:
+    """It is given to the request once; another one, or one of another size, in its turn."""
+    first, second = (
+        np.random.default_rng(count).normal(size=(count, 3, 32, 32)).astype(np.float32) for count in (1, 2)
+    )
+    one, two = np.empty_like(first), np.empty_like(second)
+    with (
+        Classifier.load(models / "tiny.onnx", provider="openvino") as ours,
+        Classifier.load(models / "tiny.onnx") as theirs,
+    ):
+        for number in range(3):
+            for batch, values in ((one, first), (one, -first), (two, second), (two, number * second), (one, first)):
+                batch[...] = values
+                np.testing.assert_allclose(ours.run(batch), theirs.run(batch), rtol=1e-5, atol=1e-6)
+
+
+@needs_openvino
 def test_threads_get_the_answers_of_one(models: Path) -> None:
     with Classifier.load(models / "tiny.onnx", provider="openvino") as classifier:
         expected = [classifier.predict(picture) for picture in PICTURES]
