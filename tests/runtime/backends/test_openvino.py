@@ -67,6 +67,26 @@ def test_a_batch_that_is_written_over_is_read_again(models: Path) -> None:
 
 
 @needs_openvino
+def test_after_a_run_that_failed_comes_one_that_does_not(models: Path) -> None:
+    """The request may have been given the batch that failed, and not where to write its logits."""
+    engine = open_backend(models / "tiny.onnx", Placement(provider="openvino"))
+    batch = np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)
+    expected = engine.run(batch)
+    for wrong in (batch.astype(np.float64), batch.astype(np.int32)):
+        with pytest.raises(ModelError, match="the run failed"):
+            engine.run(wrong)
+        np.testing.assert_array_equal(engine.run(batch), expected)
+    larger = np.concatenate([batch, batch])
+    request = engine._thread.request  # type: ignore[attr-defined]
+    engine._thread.request = SimpleNamespace(set_input_tensor=request.set_input_tensor)  # type: ignore[attr-defined]
+    with pytest.raises(ModelError, match="the run failed"):
+        engine.run(larger)  # fails when it was given its input
+    np.testing.assert_array_equal(engine.run(batch), expected)
+    np.testing.assert_allclose(engine.run(larger), np.concatenate([expected, expected]), rtol=1e-5, atol=1e-6)
+    engine.close()
+
+
+@needs_openvino
 def test_threads_get_the_answers_of_one(models: Path) -> None:
     with Classifier.load(models / "tiny.onnx", provider="openvino") as classifier:
         expected = [classifier.predict(picture) for picture in PICTURES]
