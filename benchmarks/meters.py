@@ -9,10 +9,12 @@ Three times the same work by two meters that take turns:
 Each meter has a process of its own, with the same pictures, more of them than a cache holds. They take turns of a
 fraction of a second, for a shared machine's speed changes by more within seconds than meters differ: by signals, which
 POSIX has, one is stopped while the other goes on. A round makes one pair of the medians that the two tell, and one of
-all their time that they were not stopped, over their runs: `benchmark_app`'s median is by OpenVINO's own clock, from
-the start of a run to its end, and what it takes Python to get there shows in its throughput alone. A row is met only
-where the whole 95 % interval of its ratio lies within what is allowed. At the end `edgecls bench --quick --baseline` is
-timed as a whole. Writes benchmarks/results/meters.json and meters.md; wants a quiet machine.
+all their time that they were not stopped, over their runs, each the geometric mean of two: once the one meter is
+started first, and once the other, for `benchmark_app` against itself was found 3 % slower where it was started first.
+Its median is by OpenVINO's own clock, from the start of a run to its end, and what it takes Python to get there shows
+in its throughput alone. A row is met only where the whole 95 % interval of its ratio lies within what is allowed. At
+the end `edgecls bench --quick --baseline` is timed as a whole. Writes benchmarks/results/meters.json and meters.md;
+wants a quiet machine.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +54,7 @@ from edgecls_runtime.machine import cpu_name
 from edgecls_runtime.preprocess import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -61,29 +65,38 @@ TURN_S = 0.2  # the run that is cut by the end of a turn counts, one of twenty
 BEGINS = "First inference took"  # as benchmark_app says it, before the first that counts
 INPUTS = 64  # as many as --scenario engine prepares
 
+START_S = 3.0  # what a worker takes to start and to warm up
+
+Command = Callable[[float], list[str]]
+"""Of another meter, by the seconds that it measures."""
 Round = list[tuple[float, float]]  # pairs of ours and theirs, milliseconds
 
 
 @click.command()
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.option(
-    "--rounds", default=40, show_default=True, type=click.IntRange(min=FEWEST_ROUNDS), help="Turns of each meter."
+    "--rounds", default=36, show_default=True, type=click.IntRange(min=FEWEST_ROUNDS), help="Turns of each meter."
 )
-@click.option("--seconds", default=2.0, show_default=True, help="Of runs, for each meter in each round.")
+@click.option("--seconds", default=1.0, show_default=True, help="Of runs, for each meter in each round.")
 @click.option("--threads", default=2, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=HERE / "results" / "meters.json")
 @click.option("--inputs", type=click.Path(path_type=Path), hidden=True, help="The bare loop's.")
 def main(model: str, rounds: int, seconds: float, threads: int, output: Path, inputs: Path | None) -> None:
     if inputs is not None:
-        measure_bare(bare_run(model, threads), inputs, 2 * seconds, threads)
+        measure_bare(bare_run(model, threads), inputs, seconds, threads)
         return
     with tempfile.TemporaryDirectory() as temporary, open_pictures() as pictures:
         folder = Path(temporary)
         inputs = folder / "inputs"
         write_inputs(model, pictures.paths, inputs)
-        bare = [sys.executable, __file__, model, "--inputs", str(inputs)]
-        bare += ["--seconds", str(seconds), "--threads", str(threads)]
-        app = [*benchmark_app_command(model, 2 * seconds), "-i", str(inputs), "-inference_only", "false"]
+
+        def bare(seconds: float) -> list[str]:
+            options = ["--inputs", str(inputs), "--seconds", str(seconds), "--threads", str(threads)]
+            return [sys.executable, __file__, model, *options]
+
+        def app(seconds: float) -> list[str]:
+            return [*benchmark_app_command(model, seconds), "-i", str(inputs), "-inference_only", "false"]
+
         queries = predict_pairs(model, pictures.paths, rounds, seconds, threads)
         rows = [row("a query, median", "edgecls bench", "Classifier.predict", queries)]
         for provider, name, command in (("cpu", "bare loop of session.run", bare), ("openvino", "benchmark_app", app)):
@@ -171,7 +184,7 @@ def pairs_in_turns(
     model: str,
     pictures: tuple[str, ...],
     provider: str,
-    other: list[str],
+    other: Command,
     rounds: int,
     seconds: float,
     threads: int,
@@ -182,59 +195,79 @@ def pairs_in_turns(
         Medians of a run's time, as each meter takes it; and all of the time that a meter was not stopped, over its
         runs.
     """
-    medians: list[Round] = []
-    means: list[Round] = []
+    worker = partial(warm_worker, model, pictures, provider, threads)
+    found: tuple[list[Round], list[Round]] = [], []
     for _ in range(rounds):
-        with (
-            warm_worker(model, pictures, provider, threads) as worker,
-            subprocess.Popen(other, stdout=subprocess.PIPE, text=True, env=BENCHMARK_APP_ENVIRONMENT) as process,
-            ThreadPoolExecutor(1) as executor,
-        ):
-            assert process.stdout is not None
-            said = ""
-            while BEGINS not in said:
-                line = process.stdout.readline()
-                assert line, f"the other meter ended before it measured anything: {said}"
-                said += line
-            measured = executor.submit(worker.measure, duration_s=2 * seconds)
-            began = time.perf_counter()
-            turns = take_turns([worker._process, process], measured)
-            samples = measured.result()
-            said += process.stdout.read()
-        medians.append([(statistics.median(samples.latency_ms), benchmark_app_median(said, threads))])
-        duration = said_number("Duration", said)
-        ours, theirs = samples.seconds, duration / 1e3
-        means.append(
-            [
-                (
-                    1e3 * (ours - stopped(turns[0], began, began + ours)) / samples.pictures,
-                    1e3 * (theirs - stopped(turns[1], began, began + theirs)) / said_number("Count", said),
-                )
-            ]
-        )
+        orders = [pair_in_turns(worker, other, seconds, threads, ours_first=first) for first in (True, False)]
+        for rounds_ms, pairs in zip(found, zip(*orders, strict=True), strict=True):
+            ours, theirs = map(statistics.geometric_mean, zip(*pairs, strict=True))
+            rounds_ms.append([(ours, theirs)])
+    return found
+
+
+def pair_in_turns(
+    open_worker: Callable[[], contextlib.AbstractContextManager[Worker]],
+    other: Command,
+    seconds: float,
+    threads: int,
+    *,
+    ours_first: bool,
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    with contextlib.ExitStack() as stack:
+        if ours_first:
+            worker = stack.enter_context(open_worker())
+        # Time that it is stopped counts for what it was told.
+        command = other(2 * seconds + (0 if ours_first else START_S))
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=BENCHMARK_APP_ENVIRONMENT)
+        stack.enter_context(process)
+        stack.callback(process.kill)  # if it has not ended by itself
+        assert process.stdout is not None
+        said = ""
+        while BEGINS not in said:
+            line = process.stdout.readline()
+            assert line, f"the other meter ended before it measured anything: {said}"
+            said += line
+        their_begin = time.perf_counter()
+        process.send_signal(signal.SIGSTOP)
+        if not ours_first:
+            worker = stack.enter_context(open_worker())
+        our_begin = time.perf_counter()
+        measured = stack.enter_context(ThreadPoolExecutor(1)).submit(worker.measure, duration_s=2 * seconds)
+        ended = [measured.done, lambda: process.poll() is not None]
+        turns = take_turns([worker._process, process], ended, [our_begin, their_begin])
+        samples = measured.result()
+        said += process.stdout.read()
+    medians = statistics.median(samples.latency_ms), benchmark_app_median(said, threads)
+    ours, theirs = samples.seconds, said_number("Duration", said) / 1e3
+    means = (
+        1e3 * (ours - stopped(turns[0], our_begin, our_begin + ours)) / samples.pictures,
+        1e3 * (theirs - stopped(turns[1], their_begin, their_begin + theirs)) / said_number("Count", said),
+    )
     return medians, means
 
 
-def take_turns(processes: list[subprocess.Popen[str]], done: Future[Any]) -> list[list[tuple[float, float]]]:
-    """Let one process go on at a time, until one is done; then all. Return when each was stopped, and continued."""
+def take_turns(
+    processes: list[subprocess.Popen[str]], ended: list[Callable[[], bool]], since: list[float]
+) -> list[list[tuple[float, float]]]:
+    """Let one process go on at a time, until all have ended. Return when each was stopped, and continued.
+
+    Args:
+        processes: to stop and to continue; which of them are stopped already does not matter.
+        ended: whether a process has done what it was to do.
+        since: when each was stopped.
+    """
     times: list[list[tuple[float, float]]] = [[] for _ in processes]
-    since = []
     for process in processes:
         process.send_signal(signal.SIGSTOP)
-        since.append(time.perf_counter())
-    for number in itertools.count():
-        at = number % len(processes)
-        processes[at].send_signal(signal.SIGCONT)
-        times[at].append((since[at], time.perf_counter()))
-        time.sleep(TURN_S)
-        if done.done() or any(process.poll() is not None for process in processes):
-            break
-        processes[at].send_signal(signal.SIGSTOP)
-        since[at] = time.perf_counter()
-    for number, process in enumerate(processes):
-        if number != at:
+    while not all(has_ended() for has_ended in ended):
+        for number, process in enumerate(processes):
             process.send_signal(signal.SIGCONT)
             times[number].append((since[number], time.perf_counter()))
+            time.sleep(TURN_S)
+            process.send_signal(signal.SIGSTOP)
+            since[number] = time.perf_counter()
+    for process in processes:
+        process.send_signal(signal.SIGCONT)
     return times
 
 
