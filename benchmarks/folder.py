@@ -2,9 +2,10 @@
 
 The bound is the longest of three times, none of which anybody can beat: decoding and resizing alone on all cores,
 inference alone on all cores, and both as measured on one core, divided by the cores. `Classifier.predict_stream` is
-held against it, and so are other splits of threads, workers and batches: all in turn in one run, each over every part
-of the folder. Writes benchmarks/results/folder.json and folder.md; benchmarks/write_tables.py puts the table into the
-README.
+held against it, and so are other splits of threads, workers and batches. Each has a process of its own, over and over
+the folder, and they take turns of a quarter of a second by signals, which POSIX has: a shared machine's speed changes
+by more within seconds than is asked for here. A round makes new processes, for two of the same differ by 2 %. Writes
+benchmarks/results/folder.json and folder.md; benchmarks/write_tables.py puts the table into the README.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
+import multiprocessing
+import os
 import platform
+import signal
 import statistics
 import threading
 import time
-from collections import Counter, deque
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ import click
 import numpy as np
 import onnxruntime
 import PIL
-from overhead import EDGECLS, in_turn, run
+from overhead import EDGECLS, run
 
 import edgecls_runtime
 from edgecls.benchmark.intervals import median_of_ratios
@@ -37,24 +39,37 @@ from edgecls_runtime.parallel import bounded_map
 from edgecls_runtime.preprocess import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import ctypes
+    from collections.abc import Iterator
+    from multiprocessing.synchronize import Event
 
 HERE = Path(__file__).parent
 CORES = usable_cpus()
 DEFAULT = (1, CORES, 1)
 # (threads of a run, workers, batch size)
+TURN_S = 0.25
+WARM_UP = 50  # pictures
 SPLITS = [DEFAULT, (1, 1, 1), (1, 2 * CORES, 1), (1, CORES, 8), (CORES, 1, 1), (CORES, CORES, 1)]
+# (threads of a run, workers) of each part of the bound
+PARTS = {
+    "decode_all_cores": (1, CORES),
+    "infer_all_cores": (1, CORES),
+    "infer_all_cores_one_run": (CORES, 1),
+    "decode_one_core": (1, 1),
+    "infer_one_core": (1, 1),
+}
 
 
 @click.command()
 @click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
-@click.option("--parts", default=10, show_default=True, help="Parts of the folder, each measured in turn.")
+@click.option("--rounds", default=8, show_default=True, help="Times that all processes are made anew.")
+@click.option("--turns", default=16, show_default=True, help="Of each process in a round, of a quarter of a second.")
 @click.option("--output", type=click.Path(path_type=Path), default=HERE / "results" / "folder.json")
-def main(models: tuple[str, ...], images: Path, parts: int, output: Path) -> None:
+def main(models: tuple[str, ...], images: Path, rounds: int, turns: int, output: Path) -> None:
     pictures = sorted(str(path) for path in images.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     report = {
-        "schema": "edgecls.folder/2",
+        "schema": "edgecls.folder/3",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {"cpu": cpu_name(), "logical_cores": CORES, "python": platform.python_version()},
         "versions": {
@@ -64,9 +79,10 @@ def main(models: tuple[str, ...], images: Path, parts: int, output: Path) -> Non
             "numpy": np.__version__,
         },
         "pictures": len(pictures),
-        "parts": parts,
+        "rounds": rounds,
+        "seconds_each": TURN_S * turns,
         "wanted_ratio": 0.9,
-        "models": [measure(model, pictures, images, parts) for model in models],
+        "models": [measure(model, pictures, images, rounds, turns) for model in models],
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(report, indent=2) + "\n")
@@ -74,71 +90,40 @@ def main(models: tuple[str, ...], images: Path, parts: int, output: Path) -> Non
     click.echo(output.with_suffix(".md").read_text())
 
 
-def measure(model: str, pictures: list[str], folder: Path, parts: int) -> dict[str, Any]:
-    with ExitStack() as stack:
-        one, all_cores = (stack.enter_context(Classifier.load(model, threads=threads)) for threads in (1, CORES))
-        inputs = threading.local()
-
-        def decode(path: str) -> None:
-            if not hasattr(inputs, "batch"):
-                inputs.batch = np.empty((3, *one.preprocess.crop_size), np.float32)
-            load(path, one.preprocess, out=inputs.batch)
-
-        batch = np.stack([load(pictures[0], one.preprocess)])
-        rounds: Counter[str] = Counter()  # of each task: every round has its own part of the pictures
-
-        def each(name: str, function: Callable[[str], object], workers: int) -> None:
-            deque(bounded_map(function, part(name), workers=workers), maxlen=0)
-
-        def stream(name: str, threads: int, workers: int, batch_size: int) -> None:
-            classifier = one if threads == 1 else all_cores
-            deque(classifier.predict_stream(part(name), workers=workers, batch_size=batch_size), maxlen=0)
-
-        def part(name: str) -> list[str]:
-            rounds[name] += 1
-            return pictures[rounds[name] % parts :: parts]
-
-        tasks: dict[str, Callable[[], object]] = {
-            "decode_all_cores": partial(each, "decode_all_cores", decode, CORES),
-            "infer_all_cores": partial(each, "infer_all_cores", lambda _: one.run(batch), CORES),
-            "infer_all_cores_one_run": partial(each, "infer_all_cores_one_run", lambda _: all_cores.run(batch), 1),
-            "decode_one_core": partial(each, "decode_one_core", decode, 1),
-            "infer_one_core": partial(each, "infer_one_core", lambda _: one.run(batch), 1),
-            **{f"stream {split}": partial(stream, f"stream {split}", *split) for split in SPLITS},
-        }
-        seconds_each = in_turn(list(tasks.values()), parts)
-    count = len(pictures) / parts
-    ms = {name: [1e3 * seconds / count for seconds in times] for name, times in zip(tasks, seconds_each, strict=True)}
+def measure(model: str, pictures: list[str], folder: Path, rounds: int, turns: int) -> dict[str, Any]:
+    tasks = [*PARTS, *SPLITS]
+    random = np.random.default_rng(0)
+    ms: dict[Any, list[float]] = {task: [] for task in tasks}
+    for _ in range(rounds):
+        start = int(random.integers(len(pictures)))
+        for task, taken in zip(tasks, ms_per_picture(model, pictures[start:] + pictures[:start], turns), strict=True):
+            ms[task].append(taken)
     bounds = [
         max(decoding, min(running, running_one), (decode_core + infer_core) / CORES)
-        for decoding, running, running_one, decode_core, infer_core in zip(
-            *itertools.islice(ms.values(), 5), strict=True
+        for decoding, running, running_one, decode_core, infer_core in zip(*(ms[part] for part in PARTS), strict=True)
+    ]
+    streams = []
+    for split in SPLITS:
+        share = median_of_ratios([[time] for time in ms[split]], [[bound] for bound in bounds], error=0.025)
+        streams.append(
+            {
+                "threads": split[0],
+                "workers": split[1],
+                "batch_size": split[2],
+                "default": split == DEFAULT,
+                "pictures_per_second": 1e3 / statistics.median(ms[split]),
+                "ratio": statistics.median(bound / taken for bound, taken in zip(bounds, ms[split], strict=True)),
+                "interval": None if share is None else (share.low, share.high),
+                "ms_per_picture": ms[split],
+            }
         )
-    ]
-    rounds_of = {name: [[time] for time in times] for name, times in {**ms, "bound": bounds}.items()}
-    shares = {
-        split: median_of_ratios(rounds_of[f"stream {split}"], rounds_of["bound"], error=0.025) for split in SPLITS
-    }
-    streams = [
-        {
-            "threads": split[0],
-            "workers": split[1],
-            "batch_size": split[2],
-            "default": split == DEFAULT,
-            "pictures_per_second": 1e3 / statistics.median(ms[f"stream {split}"]),
-            "ratio": statistics.median(
-                bound / taken for bound, taken in zip(bounds, ms[f"stream {split}"], strict=True)
-            ),
-            "interval": None if (share := shares[split]) is None else (share.low, share.high),
-        }
-        for split in SPLITS
-    ]
     started = time.perf_counter()
     run([EDGECLS, "infer", "--engine", model, str(folder), "--format", "jsonl"])
     seconds = time.perf_counter() - started
     return {
         "model": Path(model).name,
-        "ms_per_picture": {name: statistics.median(times) for name, times in ms.items() if "stream" not in name},
+        "ms_per_picture": {part: statistics.median(ms[part]) for part in PARTS},
+        "ms_per_picture_by_round": {part: ms[part] for part in PARTS},
         "bound_pictures_per_second": 1e3 / statistics.median(bounds),
         "streams": streams,
         "whole_process": {
@@ -147,6 +132,61 @@ def measure(model: str, pictures: list[str], folder: Path, parts: int) -> dict[s
             "ratio": statistics.median(bounds) / 1e3 * len(pictures) / seconds,
         },
     }
+
+
+def ms_per_picture(model: str, pictures: list[str], turns: int) -> Iterator[float]:
+    """Yield how long each part of the bound, then each split, takes for a picture, while it is not stopped."""
+    context = multiprocessing.get_context("spawn")  # a fork would share the engine's threads
+    with ExitStack() as stack:
+        processes, counts = [], []
+        for task in (*PARTS, *SPLITS):
+            count, ready = context.Value("q", 0, lock=False), context.Event()
+            process = context.Process(target=work, args=(task, model, pictures, count, ready), daemon=True)
+            process.start()
+            stack.callback(process.kill)  # stopped or not
+            ready.wait()
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGSTOP)
+            processes.append(process.pid)
+            counts.append(count)
+        before = [count.value for count in counts]
+        seconds = [0.0] * len(processes)
+        for _, (number, process_id) in itertools.product(range(turns), enumerate(processes)):
+            started = time.perf_counter()
+            os.kill(process_id, signal.SIGCONT)
+            time.sleep(TURN_S)
+            os.kill(process_id, signal.SIGSTOP)
+            seconds[number] += time.perf_counter() - started
+        answered = [count.value - first for count, first in zip(counts, before, strict=True)]
+    yield from (1e3 * taken / number for taken, number in zip(seconds, answered, strict=True))
+
+
+def work(
+    task: str | tuple[int, int, int], model: str, pictures: list[str], count: ctypes.c_longlong, ready: Event
+) -> None:
+    """Go over the pictures until killed, and count them, as one part of the bound or as a stream."""
+    threads, workers, *batch_sizes = PARTS[task] if isinstance(task, str) else task
+    classifier = Classifier.load(model, threads=threads)
+    batch = np.stack([load(pictures[0], classifier.preprocess)])
+    inputs = threading.local()
+
+    def decode(path: str) -> None:
+        if not hasattr(inputs, "batch"):
+            inputs.batch = np.empty_like(batch[0])
+        load(path, classifier.preprocess, out=inputs.batch)
+
+    def infer(_: str) -> None:
+        classifier.run(batch)
+
+    done: Iterator[object]
+    if isinstance(task, str):
+        done = bounded_map(decode if "decode" in task else infer, itertools.cycle(pictures), workers=workers)
+    else:
+        done = classifier.predict_stream(itertools.cycle(pictures), workers=workers, batch_size=batch_sizes[0])
+    for number, _ in enumerate(done):
+        count.value = number
+        if number == WARM_UP:
+            ready.set()
 
 
 def table(report: dict[str, Any]) -> str:
@@ -172,8 +212,8 @@ def table(report: dict[str, Any]) -> str:
         )
     return (
         "\n".join(lines) + "\n\n"
-        f"{report['pictures']} photos, medians over {report['parts']} parts (in brackets the 95 % interval), in turn "
-        f"with what the bound is made of; {machine['cpu']}, {machine['logical_cores']} logical cores; "
+        f"{report['pictures']} photos, {report['seconds_each']:g} s of each in turns, medians over {report['rounds']} "
+        f"rounds (in brackets the 95 % interval); {machine['cpu']}, {machine['logical_cores']} logical cores; "
         f"onnxruntime {report['versions']['onnxruntime']}; {report['date']}.\n"
     )
 

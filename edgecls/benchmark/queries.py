@@ -102,8 +102,12 @@ class StagedQueries:
         self._at += self.pictures
         began = clock()
         for path, row in zip(paths, self._batch, strict=True):
-            with open(path, "rb") as file:
-                data = file.read()
+            try:
+                with open(path, "rb") as file:
+                    data = file.read()
+            except OSError as error:  # it was there when it was listed
+                cause = f"{path}: cannot be read: {error.strerror}"
+                raise ImageError(cause, "Leave the pictures as they are while they are measured.") from error
             read = clock()
             try:
                 image = decode(data, preprocess, max_pixels=max_pixels)

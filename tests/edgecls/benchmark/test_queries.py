@@ -111,6 +111,9 @@ def test_a_picture_that_cannot_be_read_is_named(models: Path, tmp_path: Path, pi
             staged = StagedQueries(model, [str(tmp_path / "bad.jpg")], batch_size=1, max_pixels=10**6)
             with pytest.raises(ImageError, match=r"bad\.jpg: .*not a picture"):
                 staged.answer()
+            staged = StagedQueries(model, [str(tmp_path / "gone.jpg")], batch_size=1, max_pixels=10**6)
+            with pytest.raises(ImageError, match=r"gone\.jpg: cannot be read: No such file"):
+                staged.answer()
             staged = StagedQueries(model, pictures, batch_size=1, max_pixels=100)
             with pytest.raises(ImageError, match=r"0\.png: .*over the limit of 100"):
                 staged.answer()
