@@ -44,7 +44,10 @@ _FATAL_ONLY = 4  # ONNX Runtime's log level; what goes wrong reaches the caller 
 
 
 def import_onnxruntime() -> Any:
-    """Return the onnxruntime package, of whichever wheel is installed.
+    """Return the onnxruntime package, of whichever wheel is installed, told not to report its use to its makers.
+
+    By its own switch, which there is only after the import; that has begun such a report's session by then (a file
+    ``.ses`` in the folder for temporary files).
 
     Raises:
         MissingDependencyError: none is.
@@ -56,6 +59,7 @@ def import_onnxruntime() -> Any:
             f"onnxruntime: cannot be imported ({error})",
             "Install it with: pip install 'edgecls[cpu]', or 'edgecls[gpu]' for CUDA",
         ) from error
+    onnxruntime.disable_telemetry_events()
     return onnxruntime
 
 

@@ -71,7 +71,7 @@ class OpenVinoBackend:
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
         try:
-            compiled = openvino.Core().compile_model(where, "CPU", options)
+            compiled = self._compiled = openvino.Core().compile_model(where, "CPU", options)
         except Exception as error:  # plain RuntimeErrors of its C++ side, but a subclass would do as well
             raise ModelError(
                 f"{where}: openvino {_version(openvino)} cannot load it: {_reason(error)}",
@@ -79,7 +79,6 @@ class OpenVinoBackend:
             ) from error
         _check_granted(compiled, precision, threads)
         self._tensor = openvino.Tensor
-        self._compiled: Any = compiled
         self._thread = _Thread()
         self.provider = f"OpenVINO {' '.join(compiled.get_property('EXECUTION_DEVICES'))}"
         self.engine = f"openvino {_version(openvino)} in {precision}"
