@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 CORES = usable_cpus()
 DEFAULT = (1, CORES, 1)
-# (threads of a run, workers, batch size)
 TURN_S = 0.25
 WARM_UP = 50  # pictures
+# (threads of a run, workers, batch size)
 SPLITS = [DEFAULT, (1, 1, 1), (1, 2 * CORES, 1), (1, CORES, 8), (CORES, 1, 1), (CORES, CORES, 1)]
 # (threads of a run, workers) of each part of the bound
 PARTS = {
