@@ -156,6 +156,38 @@ def test_what_reading_the_pictures_raises_comes_after_the_answers_before_it(tiny
     assert stream_threads() == []
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "ahead", "steps"),
+    [
+        (None, None, "dddd1111 dddd1111 dd11"),
+        (2, None, "dddd22 dddd22 dd2"),
+        (3, None, "ddd3 ddd3 ddd3 d1"),
+        (8, None, "dddddddd8 dd2"),
+        (1, 2, "dd11 dd11 dd11 dd11 dd11"),
+        (1, 1, "d1 d1 d1 d1 d1 d1 d1 d1 d1 d1"),
+    ],
+)
+def test_a_few_pictures_are_decoded_before_the_runs_on_them(
+    models: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int | None, ahead: int | None, steps: str
+) -> None:
+    tiny = Classifier.load(models / "tiny.onnx", threads=1)
+    run, fill, taken = tiny._model.run, tiny.fill, []
+
+    def noted_run(batch: np.ndarray) -> np.ndarray:
+        taken.append(str(len(batch)))
+        return run(batch)
+
+    def noted_fill(*args: object) -> None:
+        taken.append("d")
+        fill(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tiny._model, "run", noted_run)
+    monkeypatch.setattr(tiny, "fill", noted_fill)
+    results = tiny.predict_stream(PICTURES[:1] * 10, batch_size=batch_size, ahead=ahead, workers=1)
+    assert len(list(results)) == 10
+    assert "".join(taken) == steps.replace(" ", "")
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_a_model_that_fails_ends_the_stream(models: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int) -> None:
     tiny = Classifier.load(models / "tiny.onnx", threads=1)
@@ -244,7 +276,7 @@ def test_a_process_ends_while_a_thread_reads_from_a_silent_pipe(models: Path) ->
         "from edgecls_runtime import parallel\n"
         "parallel._PATIENCE_S = 0.2\n"
         "pipe = open(os.pipe()[0], 'rb')\n"
-        "silent = Classifier.load(sys.argv[1]).predict_stream([draw_picture(1), pipe], workers=2)\n"
+        "silent = Classifier.load(sys.argv[1]).predict_stream([draw_picture(1), pipe], workers=2, ahead=2)\n"
         "next(silent)\n"
         "assert sum(thread.name == 'edgecls' for thread in threading.enumerate())\n"
         "import builtins; builtins.kept = silent\n"
