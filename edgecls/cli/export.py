@@ -176,7 +176,8 @@ def _targets(name: str, precisions: tuple[str, ...], output: Path | None, *, emb
         return [output or Path(files[0])]
     if output is not None and not output.is_dir():
         raise OutputError(
-            f"{output}: is no folder, and {len(files)} files are asked for", f"Make it: mkdir -p {output}"
+            f"{output}: is no folder, and {len(files)} files are asked for",
+            f"Name a folder, or ask for one precision. To make this one: mkdir -p {output}",
         )
     return [(output or Path()) / file for file in files]
 

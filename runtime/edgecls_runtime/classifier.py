@@ -215,8 +215,8 @@ class Classifier:
                 no quicker there, for `benchmarks/folder.py`) and 16 elsewhere (never measured).
             workers: threads that decode, and on a CPU run the model at the same time; None: one for each usable CPU.
             ahead: pictures that are read before the first is answered, ``batch_size`` at least; None: four for each
-                worker and two batches. A live source that should be answered at once wants 1. On a CPU up to four are
-                decoded before the model runs on the first of them, or as many as this gives to each worker.
+                worker and two batches of four at least. A live source that should be answered at once wants 1. On a
+                CPU up to four are decoded before the model runs on them, or as many as this gives to each worker.
             color: as for `predict`.
 
         Raises:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from edgecls_runtime.cpus import read_text, usable_cpus
-
-if TYPE_CHECKING:
-    from edgecls_runtime.cpus import StrPath
+from edgecls_runtime.cpus import StrPath, read_text, usable_cpus
 
 __all__ = ["Machine", "cpu_flags", "cpu_name", "gpu_names", "this_machine"]
 
