@@ -4,7 +4,8 @@ The bound is the longest of three times, none of which anybody can beat: decodin
 inference alone on all cores, and both as measured on one core, divided by the cores. `Classifier.predict_stream` is
 held against it, and so are other splits of threads, workers and batches. Each has a process of its own, over and over
 the folder, and they take turns of a quarter of a second by signals, which POSIX has: a shared machine's speed changes
-by more within seconds than is asked for here. A round makes new processes, for two of the same differ by 2 %. Writes
+by more within seconds than is asked for here. Their order is drawn anew each time, for whoever comes after a process
+that left a core idle is slower. A round makes new processes, for two of the same differ by 2 %. Writes
 benchmarks/results/folder.json and folder.md; benchmarks/write_tables.py puts the table into the README.
 """
 
@@ -37,6 +38,7 @@ from edgecls_runtime.cpus import usable_cpus
 from edgecls_runtime.machine import cpu_name
 from edgecls_runtime.parallel import bounded_map
 from edgecls_runtime.preprocess import load
+from edgecls_runtime.stream import default_batch_size
 
 if TYPE_CHECKING:
     import ctypes
@@ -45,11 +47,11 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 CORES = usable_cpus()
-DEFAULT = (1, CORES, 1)
+DEFAULT = (1, CORES, 4)
 TURN_S = 0.25
 WARM_UP = 50  # pictures
 # (threads of a run, workers, batch size)
-SPLITS = [DEFAULT, (1, 1, 1), (1, 2 * CORES, 1), (1, CORES, 8), (CORES, 1, 1), (CORES, CORES, 1)]
+SPLITS = [DEFAULT, (1, 1, 4), (1, 2 * CORES, 4), (1, CORES, 1), (1, CORES, 8), (CORES, 1, 4), (CORES, CORES, 4)]
 # (threads of a run, workers) of each part of the bound
 PARTS = {
     "decode_all_cores": (1, CORES),
@@ -91,12 +93,15 @@ def main(models: tuple[str, ...], images: Path, rounds: int, turns: int, output:
 
 
 def measure(model: str, pictures: list[str], folder: Path, rounds: int, turns: int) -> dict[str, Any]:
+    with Classifier.load(model, threads=DEFAULT[0]) as classifier:
+        assert default_batch_size(classifier) == DEFAULT[2]
     tasks = [*PARTS, *SPLITS]
     random = np.random.default_rng(0)
     ms: dict[Any, list[float]] = {task: [] for task in tasks}
     for _ in range(rounds):
         start = int(random.integers(len(pictures)))
-        for task, taken in zip(tasks, ms_per_picture(model, pictures[start:] + pictures[:start], turns), strict=True):
+        drawn = pictures[start:] + pictures[:start]
+        for task, taken in zip(tasks, ms_per_picture(model, drawn, turns, random), strict=True):
             ms[task].append(taken)
     bounds = [
         max(decoding, min(running, running_one), (decode_core + infer_core) / CORES)
@@ -134,7 +139,7 @@ def measure(model: str, pictures: list[str], folder: Path, rounds: int, turns: i
     }
 
 
-def ms_per_picture(model: str, pictures: list[str], turns: int) -> Iterator[float]:
+def ms_per_picture(model: str, pictures: list[str], turns: int, random: np.random.Generator) -> Iterator[float]:
     """Yield how long each part of the bound, then each split, takes for a picture, while it is not stopped."""
     context = multiprocessing.get_context("spawn")  # a fork would share the engine's threads
     with ExitStack() as stack:
@@ -151,11 +156,11 @@ def ms_per_picture(model: str, pictures: list[str], turns: int) -> Iterator[floa
             counts.append(count)
         before = [count.value for count in counts]
         seconds = [0.0] * len(processes)
-        for _, (number, process_id) in itertools.product(range(turns), enumerate(processes)):
+        for number in itertools.chain.from_iterable(random.permutation(len(processes)) for _ in range(turns)):
             started = time.perf_counter()
-            os.kill(process_id, signal.SIGCONT)
+            os.kill(processes[number], signal.SIGCONT)
             time.sleep(TURN_S)
-            os.kill(process_id, signal.SIGSTOP)
+            os.kill(processes[number], signal.SIGSTOP)
             seconds[number] += time.perf_counter() - started
         answered = [count.value - first for count, first in zip(counts, before, strict=True)]
     yield from (1e3 * taken / number for taken, number in zip(seconds, answered, strict=True))

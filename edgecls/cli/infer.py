@@ -75,7 +75,7 @@ class _Shard(click.ParamType[tuple[int, int]]):
 @click.option("--resume", is_flag=True, help="Go on with the .jsonl file of --output: answer what it does not.")
 @click.option("--force", is_flag=True, help="Overwrite the file of --output.")
 @click.option("--shard", type=_Shard(), metavar=_Shard.name, help="Only the K-th of N parts of the pictures.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Pictures a run.  [default: 1 on cpu, else 16]")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Pictures a run.  [default: 4 on a CPU, else 16]")
 @click.option("--workers", type=click.IntRange(min=1), help="Pictures in work at a time.  [default: CPUs / --threads]")
 @provider_option
 @threads_option
