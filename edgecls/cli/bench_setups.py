@@ -39,7 +39,10 @@ _OPTIONS = (
         help=f"{', '.join(_SCENARIOS)}.  [default: singlestream; multistream for batches of several]",
     ),
     click.option(
-        "--batch", "batch_sizes", type=CommaList(click.IntRange(min=1)), help="Pictures a run, say 1,8.  [default: 1]"
+        "--batch",
+        "batch_sizes",
+        type=CommaList(click.IntRange(min=1)),
+        help="Pictures a run, say 1,8.  [default: 1; multistream 8, offline as for infer FOLDER]",
     ),
     session_options,
     click.option("--images", type=click.Path(path_type=Path), metavar="DIR", help="Pictures.  [default: drawn ones]"),

@@ -77,7 +77,7 @@ def test_drawn_pictures_and_a_foreign_model(
     assert done.returncode == 0, done.stderr
     assert "foreign.onnx: no manifest, " in done.stdout
     assert "192 pictures drawn by edgecls" in done.stdout
-    assert "offline, CPU, batch 1, 1 thread" in done.stdout
+    assert "offline, CPU, batch 4, 1 thread" in done.stdout
     assert "note: " in done.stderr
     assert "no preprocess given: ImageNet's assumed" in done.stderr
     assert read(tmp_path / "out.json")["options"]["no-spinning"] == "true"
