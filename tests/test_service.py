@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -136,6 +137,10 @@ def test_a_folder_is_answered(models: Path, tmp_path: Path, start: Callable[...,
     folder = tmp_path / "spool"
     folder.mkdir()
     (folder / "bad.jpg").write_text("no picture")
+    odd = os.fsencode(folder / "caf") + b"\xe9.jpg"
+    with open(odd, "wb") as file:
+        file.write(b"no picture")
+    os.mkfifo(folder / "pipe.jpg")
     (folder / "notes.txt").write_text("no picture, and not called one")
     process = start(models / "tiny.onnx", "--folder", folder)  # by hand: no systemd
     Image.fromarray(draw_picture(1)).save(tmp_path / "photo.png")
@@ -146,8 +151,10 @@ def test_a_folder_is_answered(models: Path, tmp_path: Path, start: Callable[...,
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 0
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "bad.jpg", "bad.jpg.json", "notes.txt", "photo.png", "photo.png.json",
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [
+        "bad.jpg", "bad.jpg.json", "caf\udce9.jpg", "caf\udce9.jpg.json",
+        "notes.txt", "photo.png", "photo.png.json", "pipe.jpg",
     ]  # fmt: skip
     assert json.loads((folder / "bad.jpg.json").read_text())["error"].startswith(f"{folder / 'bad.jpg'}: is not")
     assert json.loads((folder / "photo.png.json").read_text())["predictions"][0]["label"]
@@ -222,7 +229,44 @@ def test_a_client_cannot_fill_the_memory(
     with ours:
         ours.sendall(bytes(5000))
         running._converse(theirs)
-        assert json.loads(ours.makefile().readline())["error"] == "over 1,000 bytes"
+        assert json.loads(ours.makefile().readline())["error"] == "over 1,000 bytes\nSend a smaller picture."
+    running._classifier.close()
+
+
+def test_slow_clients_do_not_hold_up_the_heartbeat(
+    models: Path, tmp_path: Path, manager: Manager, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    at = tmp_path / "ask"
+    start(models / "tiny.onnx", "--socket", at, environment=manager.environment | {"WATCHDOG_USEC": "200000"})
+    manager.wait_for("READY=1")
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            client.connect(str(at))
+            client.sendall(b"a")
+        time.sleep(0.5)
+        manager.wait_for("WATCHDOG=1", within_s=1)
+        for _ in range(5):
+            manager.wait_for("WATCHDOG=1", within_s=5)
+
+
+def test_a_client_has_a_time_for_the_whole(
+    models: Path, service: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(service, "CLIENT_TIMEOUT_S", 0.5)
+    running = service.Service(str(models / "tiny.onnx"), service.Systemd({}))
+    ours, theirs = socket.socketpair()
+    caplog.set_level("INFO")
+    with ours:
+        conversation = threading.Thread(target=running._converse, args=(theirs,))
+        conversation.start()
+        end = time.monotonic() + 10
+        while conversation.is_alive() and time.monotonic() < end:
+            time.sleep(0.1)  # less than the timeout
+            with contextlib.suppress(OSError):
+                ours.sendall(b"a")
+        assert not conversation.is_alive()
+    assert "a client: timed out" in caplog.text
     running._classifier.close()
 
 

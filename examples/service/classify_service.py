@@ -43,7 +43,12 @@ _log = logging.getLogger("edgecls.service")
 
 LARGEST_PICTURE = 32 * 2**20
 """Bytes that one client may send."""
+LARGEST_PIXELS = 24_000_000
+"""Of a picture, once decoded: with transparency it takes 8 bytes each, and each worker has one."""
+CLIENTS = 8
+"""That may send at a time; others wait."""
 CLIENT_TIMEOUT_S = 10.0
+"""Of one client, to send its picture."""
 TICK_S = 0.2
 """How long a signal may wait, and how often the folder is looked at."""
 
@@ -73,8 +78,9 @@ class Service:
         verify(model, threads=threads).require()
         self._model = model
         self._systemd = systemd
-        self._classifier = Classifier.load(model, threads=threads)
+        self._classifier = Classifier.load(model, threads=threads, max_pixels=LARGEST_PIXELS)
         self._workers = ThreadPoolExecutor(workers, "answer")
+        self._clients = ThreadPoolExecutor(CLIENTS, "client")  # beside the workers, which a slow one shall not hold
         self._stopping, self._reloading = threading.Event(), threading.Event()
         self._expected = self._classifier.predict(draw_picture(0))
 
@@ -93,6 +99,7 @@ class Service:
         """
         beat: Future[bool] | None = None
         due_s = time.monotonic()
+        next(jobs)  # the socket is there before anybody is told so
         self._systemd.tell("READY=1", f"STATUS={self._classifier!r}")
         while not self._stopping.is_set():
             if beat is None and self._reloading.is_set():
@@ -105,10 +112,11 @@ class Service:
                     self._systemd.tell("WATCHDOG=1")
                 beat, due_s = None, time.monotonic() + (self._systemd.heartbeat_s or 0.0)
         self._systemd.tell("STOPPING=1")
+        self._clients.shutdown()
         self._workers.shutdown()
         self._classifier.close()
 
-    def answer(self, picture: bytes | Path) -> dict[str, Any]:
+    def answer(self, picture: bytearray | Path) -> dict[str, Any]:
         """Return what is in a picture, or why it cannot be said, as JSON's types."""
         try:
             found = self._classifier.predict(picture)
@@ -127,7 +135,7 @@ class Service:
                 while True:
                     with contextlib.suppress(TimeoutError):
                         client, _ = listener.accept()
-                        self._workers.submit(self._converse, client)
+                        self._clients.submit(self._converse, client)
                     yield
             finally:
                 path.unlink(missing_ok=True)
@@ -137,25 +145,31 @@ class Service:
         while True:
             for path in sorted(folder.iterdir()):
                 beside = path.with_name(f"{path.name}.json")
-                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not beside.exists():
+                is_new = path.is_file() and not path.name.startswith(".") and not beside.exists()  # no pipe, no folder
+                if is_new and path.suffix.lower() in IMAGE_SUFFIXES:
                     answer = self._workers.submit(self.answer, path).result()
                     with whole_file(beside) as part:
-                        part.write_text(json.dumps(answer, ensure_ascii=False) + "\n", "utf-8")
+                        part.write_text(_line(answer), "utf-8")
                     yield
             time.sleep(TICK_S)
             yield
 
     def _converse(self, client: socket.socket) -> None:
         with client:
-            client.settimeout(CLIENT_TIMEOUT_S)
+            deadline_s = time.monotonic() + CLIENT_TIMEOUT_S
             try:
                 content = bytearray()
-                while len(content) <= LARGEST_PICTURE and (part := client.recv(1 << 16)):
+                while len(content) <= LARGEST_PICTURE:
+                    # Of the whole, not of each part: who sends a byte a second would hold a worker for ever.
+                    client.settimeout(max(0.001, deadline_s - time.monotonic()))
+                    if not (part := client.recv(1 << 16)):
+                        break
                     content += part
-                answer = {"predictions": [], "error": f"over {LARGEST_PICTURE:,} bytes"}
+                client.settimeout(CLIENT_TIMEOUT_S)
+                answer = {"predictions": [], "error": f"over {LARGEST_PICTURE:,} bytes\nSend a smaller picture."}
                 if len(content) <= LARGEST_PICTURE:
-                    answer = self.answer(bytes(content))
-                client.sendall(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
+                    answer = self._workers.submit(self.answer, content).result()
+                client.sendall(_line(answer).encode())
             except OSError as error:  # a client that went away, or fell silent
                 _log.info("a client: %s", error)
             except EdgeclsError as error:  # the engine failed: the heartbeat finds out, too
@@ -177,6 +191,10 @@ class Service:
         except EdgeclsError as error:
             _log.error("%s goes on as it was: %s", self._model, error)
         self._systemd.tell("READY=1", f"STATUS={self._classifier!r}")
+
+
+def _line(answer: Mapping[str, Any]) -> str:
+    return json.dumps(answer) + "\n"  # in ASCII: a file's name may hold bytes that are no UTF-8
 
 
 def main() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from edgecls_runtime.preprocess import MAX_PIXELS, ImageSource, Preprocess, load
 if TYPE_CHECKING:
     import os
     from collections.abc import Generator, Iterable, Iterator, Sequence
-    from typing import Any, Literal, Self
+    from typing import Literal, Self
 
     from numpy.typing import NDArray
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from edgecls_runtime.stream import Classification
 
 __all__ = ["Classifier", "Prediction", "scores_from_logits"]
+
+
+def _of(path: str) -> Any:
+    """Return a read-only attribute that lies elsewhere in the object."""
+    return property(attrgetter(path))
 
 
 class Classifier:
@@ -45,61 +51,28 @@ class Classifier:
         self._inputs = threading.local()
 
     # What belongs to a file is read from one object, which `reload` replaces in one step.
-
-    @property
-    def path(self) -> str:
-        """Path of the model file."""
-        return self._model.path
-
-    @property
-    def manifest(self) -> Manifest | None:
-        """What the file says about itself; None for a foreign model."""
-        return self._model.manifest
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The classes' names, in the order of the outputs."""
-        return self._model.labels
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """What turns a picture into the input."""
-        return self._model.preprocess
-
-    @property
-    def activation(self) -> str:
-        """``softmax``, ``sigmoid``, or ``identity`` where a foreign graph ends in its own softmax."""
-        return self._model.activation
-
-    @property
-    def assumptions(self) -> tuple[str, ...]:
-        """What had to be assumed, because neither file nor caller said it."""
-        return self._model.assumptions
-
-    @property
-    def batch_size(self) -> int | None:
-        """Fixed number of pictures a run; None if it is free."""
-        return self._model.batch_size
-
-    @property
-    def placement(self) -> Placement:
-        """Provider, threads and settings that were asked for."""
-        return self._model.placement
-
-    @property
-    def thresholds(self) -> tuple[float, ...] | None:
-        """With ``sigmoid``, the score from which each label counts."""
-        return self._model.thresholds
-
-    @property
-    def provider(self) -> str:
-        """That really runs the model, in the engine's own words."""
-        return self._model.backend.provider
-
-    @property
-    def engine(self) -> str:
-        """Name and version of the engine, and the precision it computes in where that can be chosen."""
-        return self._model.backend.engine
+    path: str = _of("_model.path")
+    """Path of the model file."""
+    manifest: Manifest | None = _of("_model.manifest")
+    """What the file says about itself; None for a foreign model."""
+    labels: tuple[str, ...] = _of("_model.labels")
+    """The classes' names, in the order of the outputs."""
+    preprocess: Preprocess = _of("_model.preprocess")
+    """What turns a picture into the input."""
+    activation: str = _of("_model.activation")
+    """``softmax``, ``sigmoid``, or ``identity`` where a foreign graph ends in its own softmax."""
+    assumptions: tuple[str, ...] = _of("_model.assumptions")
+    """What had to be assumed, because neither file nor caller said it."""
+    batch_size: int | None = _of("_model.batch_size")
+    """Fixed number of pictures a run; None if it is free."""
+    placement: Placement = _of("_model.placement")
+    """Provider, threads and settings that were asked for."""
+    thresholds: tuple[float, ...] | None = _of("_model.thresholds")
+    """With ``sigmoid``, the score from which each label counts."""
+    provider: str = _of("_model.backend.provider")
+    """That really runs the model, in the engine's own words."""
+    engine: str = _of("_model.backend.engine")
+    """Name and version of the engine, and the precision it computes in where that can be chosen."""
 
     @classmethod
     def load(
@@ -209,7 +182,8 @@ class Classifier:
         each worker decodes and runs, so that all cores are busy without engine threads of their own.
 
         Args:
-            images: as for `predict`; read lazily, in the caller's thread, no further than ``ahead``.
+            images: as for `predict`; read lazily, in the caller's thread, no further than ``ahead``. They are decoded
+                later, in other threads: an array or an image is not to be changed or given twice before its answer.
             top_k: as for `predict`.
             batch_size: pictures a run; the last run may have fewer. None: what the file fixes, else 4 on a CPU and 16
                 elsewhere (never measured), or as many as ``ahead`` gives to each worker. Scores were the same to the
@@ -252,10 +226,10 @@ class Classifier:
     def reload(self, path: str | os.PathLike[str]) -> None:
         """Put another file in the place of this model, while other threads may go on predicting.
 
-        The new file is loaded to the same provider, threads and settings, and verified by its golden outputs, beside
-        the old one; then it takes over in one step, labels and preprocess with it. Each prediction is of the one or
-        of the other. The old engine is closed when the last run on it is over. If anything is wrong with the new
-        file, the old one stays.
+        The new file is loaded to the same provider, threads, settings and engine cache, and verified by its golden
+        outputs, beside the old one; then it takes over in one step, labels and preprocess with it. Each prediction is
+        of the one or of the other. The old engine is closed when the last run on it is over. If anything is wrong with
+        the new file, the old one stays.
 
         Raises:
             ModelError: the file cannot be used, or this classifier is closed.
@@ -265,8 +239,10 @@ class Classifier:
         """
         from edgecls_runtime.golden import verify_loaded
 
-        here = self.placement
-        other = load_model(path, provider=here.provider, threads=here.threads, settings=here.settings)
+        here, cache = self.placement, self._model.engine_cache
+        other = load_model(
+            path, provider=here.provider, threads=here.threads, settings=here.settings, engine_cache=cache
+        )
         try:
             verify_loaded(other).require()
             with self._swapping:
@@ -312,8 +288,7 @@ class Classifier:
 
     def fill(self, row: NDArray[Any], image: ImageSource, model: LoadedModel, color: Literal["RGB", "BGR"]) -> None:
         """Turn a picture into a row of a batch, as this classifier was told to."""
-        fast = self.decode == "fast"
-        load(image, model.preprocess, out=row, max_pixels=self.max_pixels, color=color, fast=fast)
+        load(image, model.preprocess, out=row, max_pixels=self.max_pixels, color=color, fast=self.decode == "fast")
 
     def _logits(self, model: LoadedModel, image: ImageSource, color: Literal["RGB", "BGR"]) -> NDArray[np.float32]:
         # One input for each thread, written over by every picture: fresh memory costs 2 % of MobileNetV2's time.

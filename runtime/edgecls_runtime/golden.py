@@ -33,15 +33,7 @@ if TYPE_CHECKING:
     from edgecls_runtime.manifest import Manifest
     from edgecls_runtime.preprocess import Preprocess
 
-__all__ = [
-    "Check",
-    "Verification",
-    "draw_picture",
-    "golden_pixels",
-    "pixels_sha256",
-    "verify",
-    "verify_loaded",
-]
+__all__ = ["Check", "Verification", "draw_picture", "golden_pixels", "pixels_sha256", "verify", "verify_loaded"]
 
 _HEIGHT, _WIDTH = 300, 400  # not the size of any crop, so that the resize has work to do
 

@@ -11,6 +11,8 @@ import numpy as np
 from edgecls_runtime.errors import ManifestError, ModelError
 
 if TYPE_CHECKING:
+    import os
+
     from numpy.typing import NDArray
 
     from edgecls_runtime.backends import Backend
@@ -42,6 +44,7 @@ class LoadedModel:
     """
 
     backend: Backend
+    engine_cache: str | os.PathLike[str] | None = None
     placement: Placement
     path: str
     manifest: Manifest | None
@@ -89,11 +92,18 @@ class LoadedModel:
 
         Raises:
             ModelError: the model failed, or returned a number that is none.
+            ValueError: the batch is not of the shape and dtype that the model takes.
         """
         count, size = len(batch), self.batch_size
         if count == 0:
             return np.empty((0, len(self.labels)), np.float32)
-        batch = batch.astype(np.dtype(self.backend.input.dtype), casting="same_kind", copy=False)
+        taken = self.backend.input
+        axes = zip((taken.shape or batch.shape)[1:], batch.shape[1:], strict=False)
+        differs = any(isinstance(axis, int) and axis != length for axis, length in axes)
+        rank = len(taken.shape or batch.shape)
+        if differs or batch.ndim != rank or not np.can_cast(batch.dtype, taken.dtype, "same_kind"):
+            raise ValueError(f"batch is {batch.dtype} {list(batch.shape)}, must be {taken} (Preprocess.new_batch)")
+        batch = batch.astype(np.dtype(taken.dtype), copy=False)
         if size is None or count == size:
             logits = self.backend.run(batch)
         else:
@@ -101,6 +111,11 @@ class LoadedModel:
             filled = np.concatenate([batch, fill])
             runs = [self.backend.run(filled[start : start + size]) for start in range(0, len(filled), size)]
             logits = np.concatenate(runs)[:count]
+        if len(logits) != count:
+            raise ModelError(
+                f"{self.path}: answered {count} pictures with {len(logits)} rows of outputs",
+                "Its graph fixes or mixes what is in a run: export it again with a batch axis that is free throughout.",
+            )
         return self.checked(logits)
 
     def checked(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:

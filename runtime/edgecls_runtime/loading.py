@@ -12,7 +12,7 @@ from edgecls_runtime.backends import default_provider, is_engine, open_backend
 from edgecls_runtime.backends.settings import Placement, SessionSettings
 from edgecls_runtime.errors import ManifestError, ModelError
 from edgecls_runtime.loaded import LoadedModel
-from edgecls_runtime.preprocess import Preprocess
+from edgecls_runtime.preprocess import MAX_SIDE, Preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,12 +109,15 @@ def load_model(
             activation = "identity"
             assumptions.append(f"the graph ends in its own {last_op}: its outputs are the scores")
         else:
-            activation = "softmax"
-            assumptions.append("one label a picture: softmax over the outputs")
+            activation = "softmax" if classes > 1 else "sigmoid"  # softmax of a single output is 1, whatever it is
+            assumptions.append(
+                f"{'one label a picture' if classes > 1 else 'one output'}: {activation} over the outputs"
+            )
     for assumption in assumptions:
         _log.warning("%s: %s", where, assumption)
     return LoadedModel(
         backend=backend,
+        engine_cache=engine_cache,
         placement=placement,
         path=where,
         manifest=manifest,
@@ -153,11 +156,14 @@ def _check_is_classifier(
             f"{where}: takes {info}, not {'uint8 pixels' if pixels else 'normalized float pictures'}",
             f"Give a model whose input is {'uint8 [N, H, W, 3]' if pixels else 'float32 or float16 [N, 3, H, W]'}.",
         )
-    channels = info.shape[3 if pixels else 1] if info.shape is not None and len(info.shape) == 4 else None
-    if info.shape is not None and (len(info.shape) != 4 or (isinstance(channels, int) and channels != 3)):
+    shape = info.shape or (None,) * 4
+    fixed = [axis for axis in shape if isinstance(axis, int)]
+    channels = shape[3 if pixels else 1] if len(shape) == 4 else 0
+    if (isinstance(channels, int) and channels != 3) or not all(1 <= axis <= MAX_SIDE for axis in fixed):
         raise ModelError(
             f"{where}: is not a picture classifier: takes {info}",
-            "Give a model whose input is [N, 3, H, W]; a channels-last one needs a transpose in front.",
+            f"Give a model whose input is [N, 3, H, W], of up to {MAX_SIDE:,} pixels a side; a channels-last one needs "
+            "a transpose in front.",
         )
 
 

@@ -76,8 +76,5 @@ def gpu_names(root: StrPath = "/") -> tuple[str, ...]:
 
 def _field(text: str, key: str) -> str:
     """Return the first value of ``key : value`` lines; empty if there is none."""
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == key:
-            return value.strip()
-    return ""
+    lines = (line.partition(":") for line in text.splitlines())
+    return next((value.strip() for name, _, value in lines if name.strip() == key), "")

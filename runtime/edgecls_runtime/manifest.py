@@ -26,21 +26,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = [
-    "MANIFEST_KEY",
-    "MANIFEST_VERSION",
-    "Golden",
-    "Manifest",
-    "Source",
-    "TopK",
-    "read",
-    "write",
-]
+__all__ = ["MANIFEST_KEY", "MANIFEST_VERSION", "Golden", "Manifest", "Source", "TopK", "read", "write"]
 
 MANIFEST_KEY = "edgecls"
 MANIFEST_VERSION = "1.2"
 MAX_MANIFEST_BYTES = 16 * 2**20
 """Largest manifest that is read: 200 times that of a thousand ImageNet classes."""
+
+MAX_GOLDEN_PICTURES = 16
+"""Golden pictures at most; the exporter takes 4."""
 
 Precision = Literal["fp32", "fp16", "int8"]
 Activation = Literal["softmax", "sigmoid"]
@@ -172,10 +166,10 @@ class Manifest:
             raise _bad(where, f"is {len(text):,} characters long, over the limit of {MAX_MANIFEST_BYTES:,}")
         try:
             document = json.loads(text, parse_constant=_no_constant)
+            newer = _check_version(document, where)
+            manifest: Manifest = from_document(cls, document, where, ignore_unknown=newer)
         except (ValueError, RecursionError) as error:
             raise _bad(where, f"is not valid JSON: {error}") from error
-        newer = _check_version(document, where)
-        manifest: Manifest = from_document(cls, document, where, ignore_unknown=newer)
         _check_consistency(manifest, where)
         return manifest
 
@@ -267,7 +261,7 @@ def _check_version(document: object, where: str) -> bool:
     """Refuse another major version; return whether the document's minor version is newer than ours."""
     version = document.pop("manifest_version", None) if isinstance(document, dict) else None
     parts = version.split(".") if isinstance(version, str) else []
-    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+    if len(parts) != 2 or not all(part.isdecimal() and len(part) < 10 for part in parts):
         raise _bad(where, f"has no readable manifest_version ({_show(version)})")
     major, minor = (int(part) for part in parts)
     our_major, our_minor = (int(part) for part in MANIFEST_VERSION.split("."))
@@ -300,7 +294,7 @@ def _check_consistency(manifest: Manifest, where: str) -> None:
     except ValueError as error:
         raise _bad(where, f"golden: logits_f32_base64: is not base64 ({error})") from error
     pictures = len(golden.pixels_sha256)
-    if pictures == 0 or size != 4 * pictures * classes:
+    if not 1 <= pictures <= MAX_GOLDEN_PICTURES or size != 4 * pictures * classes:
         raise _bad(where, f"golden: logits_f32_base64: {size} bytes for {pictures} pictures of {classes} classes")
 
 

@@ -24,18 +24,19 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MODEL_IR_VERSION, _MODEL_PRODUCER, _MODEL_PRODUCER_VERSION = 1, 2, 3
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_METADATA = 7, 8, 14
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
-_NODE_OUTPUT, _NODE_OP_TYPE = 2, 4
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OP_TYPE = 1, 2, 4
 _TENSOR_NAME, _TENSOR_EXTERNAL_DATA = 8, 13
-_ELEMENT_TYPES = {
-    1: "float32",
-    2: "uint8",
-    3: "int8",
-    6: "int32",
-    7: "int64",
-    10: "float16",
-    11: "float64",
-    16: "bfloat16",
+# By message, the fields in which tensors lie, at whatever depth; from onnx.proto as the numbers above.
+_HOLDERS = {
+    "model": {25: "function"},  # and the graph
+    "function": {7: "node", 11: "attribute"},
+    "graph": {_GRAPH_NODE: "node", _GRAPH_INITIALIZER: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
 }
+_KEEP_VALUES = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+_DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16", 11: "float64", 16: "bfloat16"}
 
 _Field: TypeAlias = "tuple[int, int, int, int]"  # number, value if it is a varint, start, end
 
@@ -58,7 +59,7 @@ class OnnxHeader(NamedTuple):
     Attributes:
         opset: version of the default operator set; 0 if the file names none.
         inputs: without the initializers that old files also list as inputs.
-        last_op: type of the node that makes the first output.
+        last_op: type of the node that makes the values of the first output.
         external_files: locations, relative to the file, of tensors that lie outside it.
     """
 
@@ -80,14 +81,17 @@ def read_header(path: str | os.PathLike[str]) -> OnnxHeader:
     """
     with _OnnxFile(path) as file:
         model, graph = file.model, file.graph
-        opsets = [
-            opset.number(2) for opset in model.messages(_MODEL_OPSET) if not opset.text(1)
-        ]  # "" is the default one
+        # "" is the default one
+        opsets = [opset.number(2) for opset in model.messages(_MODEL_OPSET) if not opset.text(1)]
         inputs = [_tensor(info) for info in graph.messages(_GRAPH_INPUT)]
         outputs = [_tensor(info) for info in graph.messages(_GRAPH_OUTPUT)]
         if len(inputs) > 1:
             names = {weight.text(_TENSOR_NAME) for weight in graph.messages(_GRAPH_INITIALIZER)}
             inputs = [info for info in inputs if info.name not in names]
+        try:
+            places = tuple(dict.fromkeys([*_locations(file, graph, "graph"), *_locations(file, model, "model")]))
+        except RecursionError as error:
+            raise file.damaged("graphs within graphs, too deep to follow") from error
         header = OnnxHeader(
             ir_version=model.number(_MODEL_IR_VERSION),
             producer=f"{model.text(_MODEL_PRODUCER)} {model.text(_MODEL_PRODUCER_VERSION)}".strip(),
@@ -96,7 +100,7 @@ def read_header(path: str | os.PathLike[str]) -> OnnxHeader:
             outputs=tuple(outputs),
             last_op=_maker(file, outputs[0].name) if outputs else "",
             metadata={entry.text(1): entry.text(2) for entry in model.messages(_MODEL_METADATA)},
-            external_files=tuple(dict.fromkeys(_locations(file))),
+            external_files=places,
         )
     _check_external_files(os.fspath(path), header.external_files)
     return header
@@ -147,14 +151,15 @@ class _OnnxFile:
             ) from error
         except IsADirectoryError as error:
             raise ModelError(f"{self.where}: is a folder, not a model", "Give the .onnx file in it.") from error
-        except OSError as error:
-            raise ModelError(f"{self.where}: cannot be read: {error.strerror}", "Check the file.") from error
+        except (OSError, ValueError) as error:  # the latter of a path with a NUL
+            reason = getattr(error, "strerror", None) or error
+            raise ModelError(f"{self.where}: cannot be read: {reason}", "Check the file, and this machine.") from error
         self.view = memoryview(self._map)
         try:
             self.model = _Message(self, 0, len(self.view))
             graphs = self.model.messages(_MODEL_GRAPH)
             if len(graphs) != 1:
-                raise self._damaged(f"{len(graphs)} graphs in it")
+                raise self.damaged(f"{len(graphs)} graphs in it")
         except BaseException:
             self.__exit__()
             raise
@@ -182,12 +187,12 @@ class _OnnxFile:
             elif wire in (_FIXED64, _FIXED32):
                 position += 8 if wire == _FIXED64 else 4
             else:
-                raise self._damaged(f"wire type {wire} at byte {position}")
+                raise self.damaged(f"wire type {wire} at byte {position}")
             if position > end:
                 if (
                     self.view[0] != _MODEL_IR_VERSION << 3
                 ):  # every writer begins with the version; a stray file does not
-                    raise self._damaged(f"{position:,} bytes announced, {end:,} are there")
+                    raise self.damaged(f"{position:,} bytes announced, {end:,} are there")
                 raise ModelError(
                     f"{self.where}: is cut short: {position:,} bytes announced, {end:,} are there",
                     "Copy or export the file again.",
@@ -199,7 +204,7 @@ class _OnnxFile:
         try:
             return str(self.view[start:end], "utf-8")
         except UnicodeDecodeError as error:
-            raise self._damaged(f"text that is not UTF-8 at byte {start}") from error
+            raise self.damaged(f"text that is not UTF-8 at byte {start}") from error
 
     def _varint(self, position: int, end: int) -> tuple[int, int]:
         if position < end and (byte := self.view[position]) < 0x80:  # most are a single byte
@@ -207,15 +212,16 @@ class _OnnxFile:
         result = 0
         for shift in range(0, 70, 7):
             if position >= end:
-                raise self._damaged(f"a number runs over the end at byte {end}")
+                raise self.damaged(f"a number runs over the end at byte {end}")
             byte = self.view[position]
             position += 1
             result |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return result, position
-        raise self._damaged(f"a number of over 10 bytes at byte {position}")
+        raise self.damaged(f"a number of over 10 bytes at byte {position}")
 
-    def _damaged(self, what: str) -> ModelError:
+    def damaged(self, what: str) -> ModelError:
+        """Say that the bytes are not ONNX's."""
         return ModelError(
             f"{self.where}: is not a whole ONNX file (starts with {bytes(self.view[:8])!r}; {what})",
             "Copy or export the file again; TensorFlow, TFLite and PyTorch files need a conversion to ONNX.",
@@ -261,36 +267,48 @@ def _tensor(info: _Message) -> TensorInfo:
     dtype, shape = "not a tensor", None
     for tensor in [tensor for kind in info.messages(2) for tensor in kind.messages(1)]:  # not a sequence, a map, ...
         code = tensor.number(1)
-        dtype = _ELEMENT_TYPES.get(code, f"element type {code}")
+        dtype = _DTYPES.get(code, f"element type {code}")
         for axes in tensor.messages(2):
-            shape = tuple(axis.number(1) if 1 in axis else axis.text(2) or None for axis in axes.messages(1))
+            # A negative length, 64 bits in two's complement, is none.
+            shape = tuple(
+                axis.number(1) if 1 in axis and axis.number(1) < 1 << 63 else axis.text(2) or None
+                for axis in axes.messages(1)
+            )
     return TensorInfo(info.text(1), dtype, shape)
 
 
 def _maker(file: _OnnxFile, output: str) -> str:
-    """Return the type of the node that makes a tensor."""
+    """Return the type of the node that makes a tensor's values; what only reshapes or converts them does not count."""
     for span in reversed(file.graph.spans(_GRAPH_NODE)):
         node = _Message(file, *span)
         if output in node.texts(_NODE_OUTPUT):
-            return node.text(_NODE_OP_TYPE)
+            operator = node.text(_NODE_OP_TYPE)
+            if operator not in _KEEP_VALUES:
+                return operator
+            output = (node.texts(_NODE_INPUT) or [""])[0]
     return ""
 
 
-def _locations(file: _OnnxFile) -> Iterator[str]:
-    """Yield where the tensors lie that are not in the file."""
-    for start, end in file.graph.spans(_GRAPH_INITIALIZER):
-        # Quantized files have thousands of small ones; of those only the few that may lie elsewhere are walked.
-        if end - start > 4096 or b"location" in bytes(file.view[start:end]):
-            for entry in _Message(file, start, end).messages(_TENSOR_EXTERNAL_DATA):
-                if entry.text(1) == "location":
-                    yield entry.text(2)
+def _locations(file: _OnnxFile, message: _Message, kind: str) -> Iterator[str]:
+    """Yield where the tensors lie that are not in the file: engines follow them wherever they find them."""
+    if kind == "tensor":
+        entries = message.messages(_TENSOR_EXTERNAL_DATA)
+        yield from (entry.text(2) for entry in entries if entry.text(1) == "location")
+        return
+    for number, inner in _HOLDERS[kind].items():
+        for start, end in message.spans(number):
+            # Files have thousands of nodes and small tensors; of those only the few that may tell a place are walked.
+            if end - start > 4096 or b"location" in bytes(file.view[start:end]):
+                yield from _locations(file, _Message(file, start, end), inner)
 
 
 def _check_external_files(path: str, locations: tuple[str, ...]) -> None:
-    folder = os.path.dirname(os.path.realpath(path))
+    folder = os.path.dirname(path)  # where engines look, whatever the path is a link to
+    # Stores of models by their digests link both the file and its data into another folder.
+    own = (os.path.realpath(folder), os.path.dirname(os.path.realpath(path)))
     for location in locations:
-        file = os.path.realpath(os.path.join(folder, location))
-        if os.path.commonpath([folder, file]) != folder:
+        file = os.path.join(folder, location)
+        if "\0" in location or not any(os.path.commonpath([home, os.path.realpath(file)]) == home for home in own):
             raise ModelError(
                 f"{path}: keeps weights in {location!r}, outside its own folder",
                 "Do not run a model that reads foreign files; ask its maker for a single-file model.",
@@ -298,7 +316,7 @@ def _check_external_files(path: str, locations: tuple[str, ...]) -> None:
         if not os.path.isfile(file):
             raise ModelError(
                 f"{path}: keeps weights in {location!r}, which is missing beside it",
-                f"Copy {location} into {folder}, or save the model as one file.",
+                f"Copy {location} into {folder or '.'}, or save the model as one file.",
             )
 
 

@@ -45,14 +45,22 @@ if TYPE_CHECKING:
 
 __all__ = ["IMAGE_SUFFIXES", "ImageSource", "Preprocess", "decode", "load", "normalize", "resize_and_crop"]
 
-ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]"
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | IO[bytes] | Image.Image | NDArray[np.uint8]"
 """What a picture may come as. Arrays are uint8: [H, W, 3], [H, W, 4] with alpha, or gray as [H, W] or [H, W, 1]."""
 
 MAX_PIXELS = 89_478_485
-"""Largest picture that is decoded unless the caller says otherwise: 256 MiB of RGB.
+"""Largest picture that is decoded unless the caller says otherwise.
 
-The same number as Pillow's ``Image.MAX_IMAGE_PIXELS``, where Pillow only warns.
+The same number as Pillow's ``Image.MAX_IMAGE_PIXELS``, where Pillow only warns. Pillow takes 4 bytes a pixel, and holds
+a picture with transparency twice, or more often, while it converts it: 340 and 680 MiB and more for the largest.
 """
+
+MAX_SIDE = 8192
+"""Largest side of a resize or a crop, in pixels: far over any classifier's, and its floats fit into memory."""
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO", "AVIF", "JPEG2000")
+"""Pillow's names of what is read. It knows more, but a stranger's file shall not start Ghostscript (EPS), or say one
+size and hold another (ICO, ICNS)."""
 
 IMAGE_SUFFIXES = frozenset(
     [
@@ -111,9 +119,13 @@ class Preprocess:
     high_depth: Literal["high-byte"] = "high-byte"
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std"):  # whatever numbers were given: the manifest's digest is of floats
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         sides = (self.resize_size,) if isinstance(self.resize_size, int) else self.resize_size
-        if any(side < 1 for side in (*sides, *self.crop_size)):
-            raise ValueError(f"resize_size {self.resize_size} and crop_size {self.crop_size} must be positive")
+        if not all(1 <= side <= MAX_SIDE for side in (*sides, *self.crop_size)):
+            raise ValueError(
+                f"resize_size {self.resize_size} and crop_size {self.crop_size} must be of 1 to {MAX_SIDE} pixels"
+            )
         if not all(0 < value < float("inf") for value in self.std):
             raise ValueError(f"std {self.std} must be positive and finite")
         if not all(abs(value) < float("inf") for value in self.mean):
@@ -194,12 +206,12 @@ def decode(
     if color not in ("RGB", "BGR"):
         raise ValueError(f'color is {color!r}, must be "RGB" or "BGR"')
     where = describe_source(source)
-    if not isinstance(source, (str, os.PathLike, bytes, Image.Image, np.ndarray)) and not source.seekable():
-        source = source.read()  # standard input, a socket
     try:
         opened = _open(source, where, color)
         # The caller's own image stays open; leaving an image's `with` closes its file and keeps its pixels.
         with contextlib.nullcontext(opened) if opened is source else opened as image:
+            if opened is not source and image.format not in (None, *_FORMATS):  # nothing but its header is read yet
+                raise UnidentifiedImageError
             _check_size(where, image.size, max_pixels)
             shrunk = _shrunk(image, preprocess) if fast and opened is not source else image
             shrunk.load()
@@ -259,16 +271,17 @@ def normalize(pixels: NDArray[np.uint8], preprocess: Preprocess, *, out: NDArray
 
 
 def describe_source(source: ImageSource) -> str:
-    """Name a picture in an error: its path if it has one."""
+    """Name a picture in an error, on one line: its path if it has one."""
     if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)
-    if isinstance(source, bytes):
+        path = os.fspath(source)
+        return path if path.isprintable() else repr(path)
+    if isinstance(source, (bytes, bytearray)):
         return f"<{len(source)} bytes>"
     if isinstance(source, np.ndarray):
         return f"<{source.dtype} array {list(source.shape)}>"
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "") or f"<{source.mode} image {source.width}x{source.height}>")
-    return str(getattr(source, "name", "<stream>"))
+    return str(getattr(source, "name", "<stream>" if hasattr(source, "read") else f"<{type(source).__name__}>"))
 
 
 def _open(source: ImageSource, where: str, color: str) -> Image.Image:
@@ -276,9 +289,17 @@ def _open(source: ImageSource, where: str, color: str) -> Image.Image:
         return source
     if isinstance(source, np.ndarray):
         return _from_array(source, where, color)
-    if isinstance(source, bytes):
-        return Image.open(io.BytesIO(source))
-    return Image.open(source)
+    if not isinstance(source, (str, os.PathLike, bytes, bytearray)):
+        if not hasattr(source, "read"):
+            raise ImageError(
+                f"{where}: not a picture",
+                "Give a path, bytes, a binary stream, a Pillow image or a uint8 array. (OpenCV's imread returns None "
+                "for a file that it cannot read.)",
+            )
+        if source.seekable():
+            return Image.open(source)
+        source = source.read()  # standard input, a socket
+    return Image.open(io.BytesIO(source) if isinstance(source, (bytes, bytearray)) else source)
 
 
 def _from_array(array: NDArray[np.uint8], where: str, color: str) -> Image.Image:
@@ -319,24 +340,28 @@ def _unreadable(source: ImageSource, where: str, error: Exception) -> ImageError
         )
     if isinstance(error, UnidentifiedImageError):
         start = _first_bytes(source)
-        found = (
-            "is empty (0 bytes)" if start == b"" else f"is not a picture that Pillow can read (starts with {start!r})"
-        )
-        return ImageError(f"{where}: {found}", "Give a JPEG, PNG, WebP, GIF, BMP or TIFF file.")
+        begins = f" (starts with {start!r})" if start else ""
+        found = "is empty (0 bytes)" if start == b"" else f"is not a picture of a kind that is read{begins}"
+        return ImageError(f"{where}: {found}", f"Give one of: {', '.join(_FORMATS)}.")
     reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError) or getattr(error, "strerror", None):  # which what Pillow raises has not
+        reason = getattr(error, "strerror", "there is not enough memory")
+        return ImageError(f"{where}: cannot be read: {reason}", "The file may be good: look at this machine.")
     return ImageError(f"{where}: cannot be decoded: {reason}", "The file is damaged or cut short: get it anew.")
 
 
-def _first_bytes(source: ImageSource) -> bytes:
-    if isinstance(source, (str, os.PathLike)):
-        with open(source, "rb") as file:
-            return file.read(12)
-    if isinstance(source, bytes):
-        return source[:12]
-    if isinstance(source, (Image.Image, np.ndarray)):
-        return b"?"
-    source.seek(0)
-    return source.read(12)
+def _first_bytes(source: Any) -> bytes | None:
+    """Return how a source begins that was read in vain; None if it cannot be looked at twice, as a pipe."""
+    if isinstance(source, (bytes, bytearray)):
+        return bytes(source[:12])
+    with contextlib.suppress(OSError, ValueError):
+        if hasattr(source, "seek"):
+            source.seek(0)
+            return bytes(source.read(12))
+        if os.path.isfile(source):
+            with open(source, "rb") as file:
+                return file.read(12)
+    return None
 
 
 def _shrunk(image: Image.Image, preprocess: Preprocess) -> Image.Image:
@@ -375,7 +400,7 @@ def _to_rgb(image: Image.Image, preprocess: Preprocess, where: str) -> Image.Ima
         image = image.convert(image.mode.upper())
     if not keyed and image.mode not in ("LA", "PA", "RGBA"):
         return image.convert("RGB")
-    image = image.convert("RGBA")
+    image = image if image.mode == "RGBA" else image.convert("RGBA")  # which would copy it
     if preprocess.alpha == "drop":
         return image.convert("RGB")
     background = Image.new("RGBA", image.size, preprocess.alpha)

@@ -44,6 +44,10 @@ class Profile:
     batch_size: int
     trials: tuple[dict[str, Any], ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}, must be at least 1")
+
     def check_model(self, where: str, manifest: Manifest | None) -> None:
         """Refuse a model that is not the one of this profile, and a machine that is not its.
 
@@ -92,7 +96,7 @@ def read(path: str | os.PathLike[str]) -> Profile:
             document = json.load(file)
     except OSError as error:
         raise ProfileError(f"{where}: cannot be read: {error.strerror or error}", remedy) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProfileError(f"{where}: is not valid JSON: {error}", remedy) from error
     found = document.pop("format", None) if isinstance(document, dict) else None
     if found != FORMAT:

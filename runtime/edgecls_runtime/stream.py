@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+import weakref
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -67,6 +68,9 @@ class _Batch:
     def __init__(self, sources: list[ImageSource], classifier: Classifier) -> None:
         self.sources = sources
         self.model = classifier.acquire()
+        # Called when the batch was run; else when nobody has a picture of it in work, who might run it yet.
+        self.release = weakref.finalize(self, self.model.release)
+        self.release.atexit = False
         self.answers: list[Future[Classification]] = [Future() for _ in sources]
         self._inputs: NDArray[Any] | None = None
         self._open = len(sources)
@@ -110,7 +114,6 @@ def classify(
             raise ValueError(f"{name} is {number}, must be at least 1")
     spare: deque[NDArray[Any]] = deque()
     turn = threading.BoundedSemaphore(count if on_cpu else _GPU_RUNS)
-    unanswered: set[_Batch] = set()
 
     def work(place: tuple[_Batch, int]) -> Future[Classification]:
         batch, row = place
@@ -129,8 +132,7 @@ def classify(
             except BaseException as error:  # noqa: BLE001 - raised where the answers are asked for
                 for unset in (future for future in batch.answers if not future.done()):
                     unset.set_exception(error)
-            batch.model.release()
-            unanswered.discard(batch)
+            batch.release()
             spare.append(inputs)
         return answer
 
@@ -141,15 +143,11 @@ def classify(
             batch.answers[row].set_result(Classification(batch.sources[row], batch.model.top(values, top_k)))
 
     def answers() -> Generator[Classification, None, None]:
-        places = _places(images, size, classifier, unanswered)
-        try:
-            # Never less ahead than a batch: what waits for its batch would wait for ever.
-            with contextlib.closing(bounded_map(work, places, workers=count, ahead=max(limit, size))) as done:
-                for answer in done:
-                    yield answer.result()
-        finally:
-            for batch in tuple(unanswered):
-                batch.model.release()
+        places = _places(images, size, classifier)
+        # Never less ahead than a batch: what waits for its batch would wait for ever.
+        with contextlib.closing(bounded_map(work, places, workers=count, ahead=max(limit, size))) as done:
+            for answer in done:
+                yield answer.result()
 
     return answers()
 
@@ -160,9 +158,7 @@ def default_batch_size(classifier: Classifier, ahead: int | None = None, workers
     return classifier.batch_size or (size if ahead is None else max(1, min(size, ahead // max(1, workers))))
 
 
-def _places(
-    images: Iterable[ImageSource], size: int, classifier: Classifier, unanswered: set[_Batch]
-) -> Iterator[tuple[_Batch, int]]:
+def _places(images: Iterable[ImageSource], size: int, classifier: Classifier) -> Iterator[tuple[_Batch, int]]:
     """Yield each picture's place in its batch. What reading them raises is raised after the pictures before it."""
     remaining = iter(images)
     while True:
@@ -174,7 +170,6 @@ def _places(
         except Exception as error:  # noqa: BLE001 - raised below
             failure = error
         batch = _Batch(sources, classifier)
-        unanswered.add(batch)
         for row in range(len(sources)):
             yield batch, row
         if failure is not None:

@@ -184,7 +184,7 @@ def test_fields_that_contradict_one_another_are_refused(changes, message):
         ("labels", ["cat", 5, "dog"], "labels[1]: is 5, not of type str"),
         ("labels", ["cat", "dog"], "thresholds: has 3 values for 2 labels"),
         ("labels", ["cat", "dog", "\x1b[2J"], "labels[2]: "),
-        ("preprocess", {"resize_size": 0}, "must be positive"),
+        ("preprocess", {"resize_size": 0}, "must be of 1 to 8192 pixels"),
         ("preprocess", {"interpolation": "lanczos"}, "preprocess: interpolation: is \"lanczos\", not one of nearest"),
         ("activation", "relu", "activation: is \"relu\", not one of softmax, sigmoid"),
         ("thresholds", [1, 2, "x"], "thresholds[2]: is \"x\", not of type float"),

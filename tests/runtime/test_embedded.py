@@ -73,7 +73,10 @@ def test_a_stream_goes_on_with_another_input(models: Path, embedded: Path) -> No
 
 
 def test_normalized_floats_are_not_cut_to_integers(embedded: Path) -> None:
-    with Classifier.load(embedded) as model, pytest.raises(TypeError, match="Cannot cast"):
+    with (
+        Classifier.load(embedded) as model,
+        pytest.raises(ValueError, match=r"batch is float32 .*, must be pixels: uint8"),
+    ):
         model.run(load(PICTURES[0], PIXELS.replace(input_layout="NCHW-float"))[None])
 
 

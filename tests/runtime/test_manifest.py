@@ -101,7 +101,7 @@ def test_every_field_is_typed(name: str) -> None:
         ("preprocess.mean", [0.5, 0.5], "preprocess: mean: is [0.5, 0.5], not a list of 3"),
         ("preprocess.std", [0.5, 0.0, 0.5], "preprocess: std (0.5, 0.0, 0.5) must be positive and finite"),
         ("preprocess.mean", [0.5, 10**400, 0.5], "preprocess: mean[1]: is 1000"),
-        ("preprocess.resize_size", 0, "preprocess: resize_size 0 and crop_size (224, 224) must be positive"),
+        ("preprocess.resize_size", 0, "preprocess: resize_size 0 and crop_size (224, 224) must be of 1 to 8192 pixels"),
         ("preprocess.resize_size", "256", 'preprocess: resize_size: is "256", not of type int'),
         ("preprocess.interpolation", "lanczos", "not one of nearest, bilinear, bicubic"),
         ("source.sha256", 5, "source: sha256: is 5, not of type str"),
@@ -109,6 +109,7 @@ def test_every_field_is_typed(name: str) -> None:
         ("golden.logits_f32_base64", "AAAA", "golden: logits_f32_base64: 3 bytes for 2 pictures of 3 classes"),
         ("golden.logits_f32_base64", "A", "golden: logits_f32_base64: is not base64"),
         ("golden.pixels_sha256", [], "24 bytes for 0 pictures"),
+        ("golden", {"contract_sha256": "", "pixels_sha256": ["a"] * 17, "logits_f32_base64": "A" * 272}, "17 pictures"),
         ("top_k", {"k": 4}, "top_k: k is 4, not from 1 to 3"),
         ("top_k", {"k": 0}, "top_k: k is 0, not from 1 to 3"),
         ("top_k", {"k": 1, "names": []}, "top_k: has an unknown field 'names'"),
@@ -142,6 +143,11 @@ def test_a_newer_minor_version_may_say_more() -> None:
         ("", "is not valid JSON"),
         ('{"manifest_version": "1.0", ', "is not valid JSON"),
         ("[1]", "has no readable manifest_version"),
+        ('{"manifest_version": "1.' + "9" * 5000 + '"}', "has no readable manifest_version"),
+        *(
+            (f'{{"manifest_version": "1.2", "arch": {"[" * depth}{"]" * depth}}}', "arch: is|is not valid JSON")
+            for depth in range(700, 1100, 3)
+        ),
         ('{"manifest_version": "1.0", "arch": NaN}', "is not valid JSON: NaN is not JSON"),
         ("[" * 100_000, "is not valid JSON"),
         (" " * (16 * 2**20 + 1), "over the limit of 16,777,216"),

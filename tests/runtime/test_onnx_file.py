@@ -119,3 +119,10 @@ def test_metadata_is_replaced_and_every_other_byte_kept(models: Path, tmp_path: 
     assert onnx_file.read_header(third).metadata == {"b": "é", "a": ""}
     assert third.read_bytes().startswith((models / "foreign.onnx").read_bytes())
     assert first.stat().st_size > third.stat().st_size
+
+
+def test_a_path_that_no_file_can_have(models: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be read: embedded null byte"):
+        onnx_file.read_header("m\0.onnx")
+    with pytest.raises(ModelError, match="outside its own folder"):
+        onnx_file._check_external_files(str(models / "tiny.onnx"), ("w\0",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -145,7 +146,7 @@ def test_unknown_orientations_change_nothing(value: int) -> None:
     ("content", "cause"),
     [
         (b"", r"is empty \(0 bytes\)"),
-        (b"This is a text.\n", r"is not a picture that Pillow can read \(starts with b'This is a te'\)"),
+        (b"This is a text.\n", r"is not a picture of a kind that is read \(starts with b'This is a te'\)"),
         (encoded(photo(200, 200), "JPEG")[:1500], "cannot be decoded: image file is truncated"),
         (encoded(photo(200, 200))[:300], "cannot be decoded: "),
     ],
@@ -366,3 +367,84 @@ def test_fast_leaves_the_callers_image_as_it_is() -> None:
 def test_the_pixel_limit_is_that_of_the_file_however_it_is_decoded() -> None:
     with pytest.raises(ImageError, match="1200x900 is 1,080,000 pixels, over the limit of 1,000,000"):
         load(encoded(LARGE, "JPEG"), SMALL_SPEC, fast=True, max_pixels=1_000_000)
+
+
+@pytest.mark.parametrize("source", [None, 3, [1, 2]])
+def test_what_is_no_picture_at_all(source: Any) -> None:
+    with pytest.raises(ImageError, match=rf"<{type(source).__name__}>: not a picture\nGive a path, bytes"):
+        preprocess.load(source, SPEC)
+
+
+def test_a_closed_stream_and_a_broken_one(tmp_path: Path) -> None:
+    closed = io.BytesIO(encoded(photo()))
+    closed.close()
+    with pytest.raises(ImageError, match="I/O operation on closed file"):
+        preprocess.load(closed, SPEC)
+
+    class Reset(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def read(self, *_: object) -> bytes:
+            raise ConnectionResetError(104, "Connection reset by peer")
+
+    with pytest.raises(ImageError, match="cannot be read: Connection reset by peer\nThe file may be good"):
+        preprocess.load(Reset(), SPEC)
+
+
+def test_bytes_of_any_kind(tmp_path: Path) -> None:
+    content = encoded(photo())
+    np.testing.assert_array_equal(preprocess.load(bytearray(content), SPEC), preprocess.load(content, SPEC))
+
+
+def test_the_machines_faults_are_not_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImageError, match="cannot be read: File name too long"):
+        preprocess.load("a" * 5000, SPEC)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "load", fail)
+    with pytest.raises(ImageError, match="cannot be read: there is not enough memory"):
+        preprocess.load(Image.new("RGB", (8, 8)), SPEC)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Pillow leaves it open
+def test_a_pipe_is_not_opened_twice(tmp_path: Path) -> None:
+    """Nobody writes into it a second time, and so the opening would wait for ever."""
+    os.mkfifo(tmp_path / "p.jpg")
+    writer = threading.Thread(target=(tmp_path / "p.jpg").write_bytes, args=(b"no picture at all",), daemon=True)
+    writer.start()
+    with pytest.raises(ImageError, match="p.jpg: "):
+        preprocess.load(tmp_path / "p.jpg", SPEC)
+    writer.join(10)
+
+
+def test_a_name_of_several_lines_is_told_on_one() -> None:
+    with pytest.raises(ImageError) as caught:
+        preprocess.load("two\nlines.jpg", SPEC)
+    assert caught.value.cause == r"'two\nlines.jpg': no such file"
+
+
+@pytest.mark.parametrize("kind", ["ICO", "TGA", "EPS"])
+def test_kinds_that_are_not_read(kind: str) -> None:
+    """EPS would start Ghostscript, and an ICO may hold another size than it says; nothing of them is decoded."""
+    with pytest.raises(ImageError, match="is not a picture of a kind that is read"):
+        preprocess.load(encoded(photo(16, 16), kind), SPEC)
+
+
+@pytest.mark.parametrize("kind", ["PPM", "JPEG2000", "MPO", "BMP", "TIFF", "GIF", "WEBP"])
+def test_kinds_that_are_read(kind: str) -> None:
+    assert preprocess.load(encoded(photo(), kind), SPEC).shape[0] == 3
+
+
+def test_numbers_of_any_kind_have_one_digest() -> None:
+    assert Preprocess(mean=(0, 0, 0), std=tuple(np.ones(3, np.float32))) == Preprocess(mean=(0.0,) * 3, std=(1.0,) * 3)  # type: ignore[arg-type]
+    assert [type(value) for value in Preprocess(mean=(0, 0, 0)).mean] == [float] * 3
+
+
+def test_sizes_have_a_limit() -> None:
+    with pytest.raises(ValueError, match="must be of 1 to 8192 pixels"):
+        Preprocess(resize_size=10**400)
+    with pytest.raises(ValueError, match="must be of 1 to 8192 pixels"):
+        Preprocess(crop_size=(224, 8193))

@@ -77,6 +77,8 @@ def test_a_profile_of_another_model_machine_or_engine_is_refused(models: Path, t
         ({"trials": [1]}, r"trials\[0\]: is 1, not an object"),
         ({"colour": 1}, "has an unknown field 'colour'"),
         ({"placement": {"settings": {"cpus": []}}}, "must name different CPUs"),
+        ({"placement": {"threads": -3}}, "threads is -3, must be from 1 to 1024"),
+        ({"batch_size": -5}, "batch_size is -5, must be at least 1"),
     ],
 )
 def test_a_damaged_profile(tuned: Profile, tmp_path: Path, change: dict[str, object], cause: str) -> None:
@@ -87,7 +89,12 @@ def test_a_damaged_profile(tuned: Profile, tmp_path: Path, change: dict[str, obj
 
 
 def test_what_is_no_profile(tmp_path: Path) -> None:
-    for text, cause in [("", "is not valid JSON"), ("[]", "is not a profile"), ("{}", "its format is None")]:
+    for text, cause in [
+        ("", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
+        ("[]", "is not a profile"),
+        ("{}", "its format is None"),
+    ]:
         (tmp_path / "p.json").write_text(text)
         with pytest.raises(ProfileError, match=cause):
             profile.read(tmp_path / "p.json")

@@ -65,7 +65,7 @@ def test_bad_pictures_are_records_in_their_places(tiny: Classifier, tmp_path: Pa
     assert [len(result.predictions) for result in results] == [5] * 7 + [0] * 8 + [5] * 7
     error = results[7].error
     assert isinstance(error, ImageError)
-    assert error.cause == f"{tmp_path}/bad.jpg: is not a picture that Pillow can read (starts with b'no picture')"
+    assert error.cause == f"{tmp_path}/bad.jpg: is not a picture of a kind that is read (starts with b'no picture')"
     assert error.__traceback__ is None
     assert str(results[7]) == str(error)
     assert [item.index for item in results[-1].predictions] == [item.index for item in results[6].predictions]
@@ -200,9 +200,24 @@ def test_a_model_that_fails_ends_the_stream(models: Path, monkeypatch: pytest.Mo
     assert stream_threads() == []
 
 
-def test_a_source_of_a_wrong_type_is_raised_and_does_not_wait_for_its_batch(tiny: Classifier) -> None:
-    with pytest.raises(AttributeError):
-        list(tiny.predict_stream([PICTURES[0], None, PICTURES[1]], batch_size=3))  # type: ignore[list-item]
+def test_a_source_of_a_wrong_type_is_a_record(tiny: Classifier) -> None:
+    """What OpenCV's imread returns for a file that it cannot read, say."""
+    results = list(tiny.predict_stream([PICTURES[0], None, PICTURES[1]], batch_size=3))  # type: ignore[list-item]
+    assert [result.error is None for result in results] == [True, False, True]
+    assert results[1].error is not None
+    assert results[1].error.cause == "<NoneType>: not a picture"
+
+
+def test_what_reading_a_picture_raises_is_raised_and_does_not_wait_for_its_batch(tiny: Classifier) -> None:
+    class Odd:
+        def seekable(self) -> bool:
+            raise KeyboardInterrupt
+
+        def read(self) -> bytes:
+            return b""
+
+    with pytest.raises(KeyboardInterrupt):
+        list(tiny.predict_stream([PICTURES[0], Odd(), PICTURES[1]], batch_size=3))  # type: ignore[list-item]
 
 
 def test_a_stream_that_is_lost_ends_its_threads(models: Path) -> None:
@@ -297,3 +312,33 @@ def test_ctrl_c_ends_a_stream(models: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "['MainThread']\n", "")
+
+
+def test_a_picture_still_in_work_keeps_its_model_when_the_stream_is_closed(models: Path) -> None:
+    """Its thread may be about to run the model; and each picture lets go of it once."""
+    model = Classifier.load(models / "tiny.onnx", threads=1)
+    begun, silent = threading.Event(), threading.Event()
+
+    class Slow(io.BytesIO):
+        def seekable(self) -> bool:
+            begun.set()
+            return silent.wait(60)
+
+    encoded = io.BytesIO()
+    Image.fromarray(PICTURES[0]).save(encoded, "PNG")
+    stream = model.predict_stream([b"bad", Slow(encoded.getvalue())], batch_size=1, workers=2)
+    next(stream)
+    assert begun.wait(60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgecls_runtime.parallel._PATIENCE_S", 0.0)
+        stream.close()
+    del stream
+    assert model._model._holders == 1
+    model.close()
+    assert model._model.backend._session is not None
+    silent.set()
+    for thread in stream_threads():
+        thread.join(60)
+    gc.collect()
+    assert model._model._holders == 0
+    assert model._model.backend._session is None

@@ -342,10 +342,9 @@ def test_engines_that_are_no_picture_classifiers(
 
 
 def test_pictures_of_another_size_are_refused(gpu: FakeGpu, engine: Path) -> None:
-    backend = open_backend(engine)
-    with pytest.raises(ModelError, match=r"takes input: float32 \[batch, 3, 32, 32\], got \[1, 3, 31, 32\]"):
-        backend.run(np.zeros((1, 3, 31, 32), np.float32))
-    backend.close()
+    expected = r"batch is float32 \[1, 3, 31, 32\], must be input: float32 \[batch, 3, 32, 32\]"
+    with Classifier.load(engine) as model, pytest.raises(ValueError, match=expected):
+        model.run(np.zeros((1, 3, 31, 32), np.float32))
 
 
 def test_tensorrt_rtx_records_its_own_graphs_and_keeps_what_it_compiled(

@@ -168,7 +168,7 @@ def _place(options: Any, threads: int | None, settings: SessionSettings) -> None
         if len(settings.cpus) != threads - 1:
             raise ProviderError(
                 f"cpus: {len(settings.cpus)} CPUs for {threads} threads",
-                f"Name {threads - 1}: one for each thread but the caller's own.",
+                f"Name as many as there are threads besides the caller's own ({threads - 1}), or leave cpus out.",
             )
         # Groups by semicolons, one for each thread of the pool; ONNX Runtime counts CPUs from 1.
         affinities = ";".join(str(cpu + 1) for cpu in settings.cpus)
@@ -193,6 +193,8 @@ def _load_error(where: str, provider: str, error: Exception) -> ModelError | Pro
         if provider == "tensorrt":
             remedy += "; TensorRT itself comes with: pip install 'edgecls[tensorrt]'  (ONNX Runtime wants TensorRT 10)"
         return ProviderError(f"provider {provider}: {reason}", remedy)
+    if "bad_alloc" in reason:
+        return ModelError(f"{where}: there is not enough memory to load it", "Free some, or take a smaller model.")
     return ModelError(
         f"{where}: onnxruntime cannot load it: {reason}",
         "The file is damaged, or wants a newer onnxruntime: export it again, or upgrade onnxruntime.",

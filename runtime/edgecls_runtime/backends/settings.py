@@ -13,6 +13,9 @@ __all__ = ["InferencePrecision", "Placement", "SessionSettings"]
 
 InferencePrecision = Literal["f32", "bf16", "f16"]
 
+MAX_THREADS = 1024
+"""Of one run: more than any machine has CPUs for it."""
+
 # What each provider has a choice in. All else is refused, never ignored.
 _OFFERED = {"cpu": ("spinning", "cpus"), "openvino": ("inference_precision",)}
 
@@ -78,6 +81,10 @@ class Placement:
     provider: str = "cpu"
     threads: int | None = None
     settings: SessionSettings = SessionSettings()
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and not (isinstance(self.threads, int) and 1 <= self.threads <= MAX_THREADS):
+            raise ValueError(f"threads is {self.threads!r}, must be from 1 to {MAX_THREADS}")
 
     def __str__(self) -> str:
         parts = [self.provider]

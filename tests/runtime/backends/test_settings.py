@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
@@ -99,3 +100,9 @@ def test_a_placement_prints_what_was_chosen() -> None:
     assert str(Placement(threads=3, settings=settings)) == "cpu, 3 threads, spinning, CPUs 2,3"
     rounded = Placement(provider="openvino", settings=SessionSettings(inference_precision="bf16"))
     assert str(rounded) == "openvino, in bf16"
+
+
+@pytest.mark.parametrize("threads", [0, -1, 2.5, "2", 1025])
+def test_threads_that_are_none(models: Path, threads: Any) -> None:
+    with pytest.raises(ValueError, match="must be from 1 to 1024"):
+        Classifier.load(models / "tiny.onnx", threads=threads)
