@@ -11,7 +11,8 @@ policy     value                meaning
 ========== ==================== ===============================================================================
 exif       ``apply``            turn the picture upright by its EXIF orientation 2-8; 0, 1 and unknown values
                                 change nothing. A phone's photo lies on its side without this.
-           ``ignore``           take the pixels as stored, as ``torchvision.datasets.ImageFolder`` does.
+           ``ignore``           take the pixels as Pillow loads them, as ``torchvision.datasets.ImageFolder`` does:
+                                as they are stored, but for a TIFF file's, which it turns itself.
 alpha      ``drop``             forget transparency and keep the colour beneath it, as Pillow's
                                 ``convert("RGB")`` and so every torchvision data set does.
            ``white``, ``black`` lay the picture on that background.

@@ -174,3 +174,12 @@ def test_a_negative_length_is_none(tmp_path: Path) -> None:
     """Some exporters write -1 for what is free."""
     header = onnx_file.read_header(write(tmp_path / "m.onnx", chain("Identity"), shape=(-1, 3, 8, 8)))
     assert header.inputs[0].shape == (None, 3, 8, 8)
+
+
+def test_a_newer_opset_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """ONNX Runtime's own words begin with a function's C++ signature."""
+    model = onnx.load(write(tmp_path / "m.onnx", chain("Identity")))
+    model.opset_import[0].version = 99
+    onnx.save_model(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"m.onnx: onnxruntime cannot load it: ONNX Runtime only \*guarantees\*"):
+        Classifier.load(tmp_path / "m.onnx")

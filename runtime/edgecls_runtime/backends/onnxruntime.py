@@ -205,4 +205,5 @@ def _first_line(error: Exception) -> str:
     """Return what an ONNX Runtime exception says, without its `[ONNXRuntimeError] : 7 : INVALID_PROTOBUF :` head."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     # Some begin with the place in its source: /onnxruntime_src/.../file.cc:729 void function(arguments) What it is.
-    return re.sub(r"^\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z])", "", text.rsplit(" : ", 1)[-1])
+    place = r"^(?:Load model from .* failed:)?\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z])"
+    return re.sub(place, "", text.rsplit(" : ", 1)[-1])
