@@ -13,6 +13,7 @@ Only the lines with ``image`` are answers. A CSV file holds nothing but answers,
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import json
 import os
@@ -74,10 +75,10 @@ class ResultsFile:
             if self._header is not None and self._file.seek(0, os.SEEK_END) == 0:
                 self._line(self._header)
         except OSError as error:
-            self._file.close()
+            self._close()
             raise self._unwritable(error) from error
         except BaseException:
-            self._file.close()
+            self._close()
             raise
 
     def has(self, path: str) -> bool:
@@ -124,6 +125,10 @@ class ResultsFile:
         except OSError as error:
             raise self._unwritable(error) from error
         finally:
+            self._close()
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):  # what a full disk did not take fails once more here; `write` said so
             self._file.close()
 
     def _line(self, record: dict[str, Any]) -> None:

@@ -335,6 +335,20 @@ def test_a_file_that_another_process_writes_is_left_alone(
         refused(in_process(*arguments, "--resume"), "out.jsonl: another process writes to it", "Wait for that one")
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_disk_that_takes_no_more_is_named(
+    in_process: Run, refused: Refused, models: Path, folder: Path, suffix: str
+) -> None:
+    resource = pytest.importorskip("resource", reason="this system limits no files")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        done = in_process("infer", "--engine", models / "tiny.onnx", "photos/0", "--output", f"out.{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    refused(done, f"out.{suffix}: cannot be written: File too large", "Choose another --output.")
+
+
 def test_a_bad_model_leaves_no_file(in_process: Run, models: Path, folder: Path) -> None:
     done = in_process("infer", "--engine", models / "two_inputs.onnx", "photos", "--output", "out.jsonl")
     assert done.returncode == 1
