@@ -51,8 +51,13 @@ def _write_json(write: Callable[[str], object]) -> Writer:
             record = yield
             write(separator + json.dumps(record, ensure_ascii=False))
             separator = ",\n"
-    finally:
+    except (
+        GeneratorExit,
+        KeyboardInterrupt,
+        SystemExit,
+    ):  # but no OSError: a full disk takes no end of the list either
         write("\n]\n" if separator == ",\n" else "[]\n")
+        raise
 
 
 def _write_jsonl(write: Callable[[str], object]) -> Writer:

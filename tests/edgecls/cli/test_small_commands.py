@@ -182,3 +182,30 @@ def test_nothing_but_the_runtimes_own_dependencies_is_here() -> None:
     here = {item.metadata["Name"].lower() for item in importlib.metadata.distributions()}
     assert here - {"pip", "setuptools"} <= direct | engines_own | test_tools
     assert direct <= here
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["info", "MODEL"], ["infer", "--engine", "MODEL", "photo.jpg", "--format", "json"]]
+)
+def test_a_full_standard_output_is_named(models: Path, photo: Path, arguments: list[str], buffered: str) -> None:
+    command = [sys.executable, "-m", "edgecls", *arguments]
+    command = [str(models / "tiny.onnx") if word == "MODEL" else word for word in command]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=photo.parent,
+            env=os.environ | {"PYTHONUNBUFFERED": buffered},
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output: the disk is full\n       Free some space, or write elsewhere.\n"
+
+
+def test_a_name_that_the_system_refuses_is_no_traceback(in_process: Run, refused: Refused) -> None:
+    name = f"{'n' * 300}.pt"
+    refused(in_process("export", name, "--output", "m.onnx"), f"{name}: File name too long", "Check the path")
