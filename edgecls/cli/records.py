@@ -51,11 +51,7 @@ def _write_json(write: Callable[[str], object]) -> Writer:
             record = yield
             write(separator + json.dumps(record, ensure_ascii=False))
             separator = ",\n"
-    except (
-        GeneratorExit,
-        KeyboardInterrupt,
-        SystemExit,
-    ):  # but no OSError: a full disk takes no end of the list either
+    except (GeneratorExit, KeyboardInterrupt, SystemExit):  # but no OSError: a full disk does not take the end either
         write("\n]\n" if separator == ",\n" else "[]\n")
         raise
 

@@ -209,3 +209,21 @@ def test_a_full_standard_output_is_named(models: Path, photo: Path, arguments: l
 def test_a_name_that_the_system_refuses_is_no_traceback(in_process: Run, refused: Refused) -> None:
     name = f"{'n' * 300}.pt"
     refused(in_process("export", name, "--output", "m.onnx"), f"{name}: File name too long", "Check the path")
+
+
+@pytest.mark.parametrize(
+    ("command", "within"),
+    [
+        (["verify"], "edgecls_runtime.golden.verify"),
+        (["infer", "photo.jpg", "--engine"], "edgecls.cli.pictures.Pictures.__init__"),
+    ],
+)
+def test_ctrl_c_is_130(
+    in_process: Run, models: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], within: str
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(within, interrupt)
+    done = in_process(*command, models / "tiny.onnx")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
