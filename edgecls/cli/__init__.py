@@ -97,6 +97,8 @@ def main(arguments: list[str] | None = None) -> None:
         cli.main(arguments, prog_name="edgecls")
     except EdgeclsError as error:
         _fail(error.cause, error.remedy, error.exit_status)
+    except MemoryError as error:
+        _fail(f"not enough memory: {str(error) or 'none is left'}", "Ask for less at once, say a smaller --batch-size.")
     except OSError as error:
         if error.filename is None and error.errno not in _WRITING:
             raise

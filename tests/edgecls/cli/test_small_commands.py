@@ -227,3 +227,13 @@ def test_ctrl_c_is_130(
     monkeypatch.setattr(within, interrupt)
     done = in_process(*command, models / "tiny.onnx")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_too_little_memory_is_named(in_process: Run, refused: Refused, models: Path, photo: Path) -> None:
+    (photo.parent / "second.jpg").write_bytes(photo.read_bytes())
+    arguments = ("infer", "--engine", models / "tiny.onnx", "photo.jpg", "second.jpg")
+    refused(
+        in_process(*arguments, "--batch-size", 10**10),
+        "not enough memory: Unable to allocate 112. TiB",
+        "a smaller --batch-size",
+    )
