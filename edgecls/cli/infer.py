@@ -191,7 +191,7 @@ def infer(
             results = stack.enter_context(_open_results(output, header if form == "jsonl" else None, resume, force))
             write = results.write
             tally.failed = results.failed
-            todo = itertools.filterfalse(results.has, todo)
+            todo = itertools.filterfalse(results.take, todo)
         writer = stack.enter_context(contextlib.closing(WRITERS[form](write)))
         next(writer)  # to its first yield
         advance = stack.enter_context(_bar(pictures, results)) if several else None

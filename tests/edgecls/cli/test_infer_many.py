@@ -265,6 +265,16 @@ def test_resume_answers_what_is_left_and_says_what_it_drops(in_process: Run, mod
     assert lines(out)[-1] == {"summary": {"pictures": 31, "failed": 1}}
 
 
+def test_resume_answers_a_picture_as_often_as_it_is_named(in_process: Run, models: Path, folder: Path) -> None:
+    arguments = ("infer", "--engine", models / "tiny.onnx", *["photos/0/1.png"] * 3, "--output", "out.jsonl")
+    out = folder.parent / "out.jsonl"
+    in_process(*arguments)
+    whole = out.read_bytes()
+    out.write_bytes(b"".join(whole.splitlines(keepends=True)[:2]))
+    assert in_process(*arguments, "--resume").stdout == "out.jsonl: 3 pictures, 2 of them now\n"
+    assert out.read_bytes() == whole
+
+
 def test_resume_refuses_what_another_model_or_other_options_made(
     in_process: Run, refused: Refused, models: Path, folder: Path
 ) -> None:
