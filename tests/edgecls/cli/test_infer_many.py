@@ -330,6 +330,8 @@ def test_an_existing_file_stays_unless_forced(in_process: Run, refused: Refused,
     arguments = ("infer", "--engine", models / "tiny.onnx", "photos/0", "--output", "out.jsonl")
     refused(in_process(*arguments), "out.jsonl: exists already", "--force")
     assert out.read_text() == "mine\n"
+    without_model = ("infer", "--engine", "none.onnx", "photos/0", "--output", "out.jsonl")
+    refused(in_process(*without_model), "out.jsonl: exists already", "--force")  # before the model is loaded
     assert in_process(*arguments, "--force").returncode == 0
     assert len(answers(out)) == 10
 
@@ -451,6 +453,18 @@ def test_a_signal_leaves_whole_records_and_resume_goes_on(
     assert [record["image"] for record in answers(out)] == [
         path.removeprefix(f"{folder.parent}/") for path in Pictures([str(folder)])
     ]
+
+
+def test_an_interruption_before_there_is_a_file_names_none(
+    in_process: Run, models: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Classifier, "load", interrupt)
+    done = in_process("infer", "--engine", models / "tiny.onnx", "photos", "--output", "out.jsonl")
+    assert (done.returncode, done.stderr) == (130, "interrupted: 0 pictures answered.\n")
+    assert not (folder.parent / "out.jsonl").exists()
 
 
 def test_a_killed_run_can_go_on(edgecls: Run, models: Path, folder: Path) -> None:
