@@ -137,6 +137,8 @@ def infer(
         from edgecls_runtime.output import check_writable
 
         check_writable(output, force=force or resume)  # before the model is loaded
+    if STDIN in images and sys.stdin is None:
+        raise ImageError("<stdin>: is closed", "Give a picture on standard input, or the name of a file.")
     if profile is not None:
         for name in ("provider", "threads", "spinning", "inference_precision"):
             if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
