@@ -89,7 +89,8 @@ def pick_images(
         seed: another one draws other pictures.
 
     Raises:
-        CalibrationError: there are no readable pictures, some of them are in ``evaluation``, or they are noise or flat.
+        CalibrationError: there are no readable pictures, some of them are in ``evaluation``, or they are noise or flat;
+            ``evaluation`` names a place without pictures.
     """
     root = Path(folder)
     if count < 1:
@@ -97,7 +98,15 @@ def pick_images(
     if not root.is_dir():
         raise CalibrationError(f"{root}: is not a folder", "Give a folder of pictures as the model meets them.")
     queue = _in_turn(_by_class(root, _pictures([root])), root, seed)
-    held_out = {_sha256(path): path for path in _pictures(evaluation)}
+    held_out: dict[str, Path] = {}
+    for place in evaluation:
+        found = _pictures([place])
+        if not found:
+            raise CalibrationError(
+                f"{place}: no pictures there to keep out of the calibration",
+                "Check the path: give pictures or folders.",
+            )
+        held_out |= {_sha256(path): path for path in found}
     picked: dict[str, Path] = {}
     copies = 0
     unreadable: list[Path] = []
@@ -120,8 +129,8 @@ def pick_images(
             shared.append(path)
         (flat if _is_flat(picture) else noise if _is_noise(picture) else []).append(path)
     if not picked:
-        found = f"{len(unreadable)} pictures, none of which can be read" if unreadable else "no pictures"
-        raise CalibrationError(f"{root}: holds {found}", "Give a folder of pictures as the model meets them.")
+        seen = f"{len(unreadable)} pictures, none of which can be read" if unreadable else "no pictures"
+        raise CalibrationError(f"{root}: holds {seen}", "Give a folder of pictures as the model meets them.")
     if shared:
         raise CalibrationError(
             f"{root}: {len(shared)} of {len(picked)} pictures are in the evaluation set too "
