@@ -115,6 +115,15 @@ def test_a_folder_that_cannot_be_read_is_named_and_fails_the_run(
     assert done.stderr == "error: photos/1: the folder cannot be read: Permission denied\n"
 
 
+def test_names_that_the_system_refuses_fail_alone(in_process: Run, models: Path, folder: Path) -> None:
+    long = f"{'n' * 300}.png"
+    (folder / "0" / "5.loop.png").symlink_to("5.loop.png")
+    done = in_process("infer", "--engine", models / "tiny.onnx", "photos/0", long, "--format", "jsonl")
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, len(records)) == (1, 12)
+    assert [record["image"] for record in records if record["error"]] == ["photos/0/5.loop.png", long]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 16])
 def test_shards_are_disjoint_and_together_all_wherever_the_folder_lies(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, count: int
