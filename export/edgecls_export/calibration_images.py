@@ -18,6 +18,7 @@ import numpy as np
 
 from edgecls_export import drawn
 from edgecls_runtime.errors import CalibrationError, ImageError, OutputError
+from edgecls_runtime.output import unwritable
 from edgecls_runtime.preprocess import IMAGE_SUFFIXES, Preprocess, decode
 
 if TYPE_CHECKING:
@@ -197,9 +198,7 @@ def copy_images(
             shutil.rmtree(child) if child.is_dir() else child.unlink()
         if made and folder.is_dir():
             folder.rmdir()
-        raise OutputError(
-            f"{folder}: cannot be filled: {error.strerror or error}", "Free some space, or choose another folder."
-        ) from error
+        raise unwritable(folder, error) from error
 
 
 def drawn_images(count: int = 64) -> CalibrationImages:
