@@ -115,7 +115,7 @@ def test_what_cannot_be_trained_on_is_refused_and_nothing_is_left(
     for arguments, cause, remedy in (
         (["absent"], "absent: no such folder or file", "Check the path"),
         (["empty"], "empty: no pictures to learn from", "folder of pictures for each class"),
-        ([data / "train"], "has no val split to measure on", "--val-split"),
+        ([data / "train"], "no val split to measure on", "--val-split"),
         (
             ["typo.csv", "--val-split", 0.2],
             "typo.csv:56: label 'gren' occurs 1 times, and 'green' 18 times",
