@@ -97,6 +97,8 @@ def test_wrong_usage_is_status_2(in_process: Run, tmp_path: Path) -> None:
         (["data", "--preprocess", "imagenet", "--image-size", "64"], "both say the size"),
         (["data", "--augment", "wild"], "'wild' is not one of"),
         (["data", "--epochs", "0"], "0 is not in the range"),
+        (["data", "--lr", "nan"], "lr: nan is not a finite number"),
+        (["data", "--warmup-epochs", "inf"], "warmup_epochs: inf is not a finite number"),
     ):
         done = in_process("train", *arguments)
         assert done.returncode == 2, (arguments, done.stderr)
