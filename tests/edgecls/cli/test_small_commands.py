@@ -17,6 +17,7 @@ import pytest
 import edgecls_runtime
 from edgecls_export import provenance
 from edgecls_runtime import manifest
+from edgecls_runtime.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from conftest import Refused, Run
@@ -237,3 +238,11 @@ def test_too_little_memory_is_named(in_process: Run, refused: Refused, models: P
         "not enough memory: Unable to allocate 112. TiB",
         "a smaller --batch-size",
     )
+
+
+@pytest.mark.parametrize("command", [["infer", "photo.jpg", "--engine"], ["tune"], ["bench"]])
+def test_a_slip_of_the_pen_makes_no_million_threads(in_process: Run, command: list[str]) -> None:
+    done = in_process(*command, "none.onnx", "--threads", 999999)
+    assert done.returncode == 2
+    most = max(64, 8 * usable_cpus())
+    assert f"999999 is more than {most}, and this process may use {usable_cpus()} CPUs" in " ".join(done.stderr.split())
