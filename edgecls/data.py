@@ -85,6 +85,18 @@ class Dataset:
     origin: str
     notes: tuple[str, ...] = ()
 
+    def require_val(self) -> None:
+        """Refuse data without a picture to measure on.
+
+        Raises:
+            DataError: says how to come by some.
+        """
+        if not self.val:
+            raise DataError(
+                f"no val split to measure on, or not one readable picture in it ({self.origin})",
+                "Make a val/ folder beside train/, or hold out some pictures: --val-split 0.2",
+            )
+
 
 @dataclass(frozen=True)
 class _Labelled:

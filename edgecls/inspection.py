@@ -94,6 +94,7 @@ class DataReport:
         Raises:
             DataError: says what stands in the way.
         """
+        self.dataset.require_val()
         for label, (train, val) in zip(self.dataset.labels, self.counts, strict=True):
             if not train:
                 found = f"{val} to measure on" if val else "none at all"

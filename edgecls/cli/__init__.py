@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
 import importlib
 import io
 import logging
+import os
 import signal
 import sys
 from collections import deque
@@ -18,6 +21,7 @@ from edgecls_runtime.errors import EdgeclsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
 __all__ = ["cli", "main"]
 
@@ -25,6 +29,9 @@ _COMMANDS = (
     *("bench", "calibrate", "compare", "completion", "data", "doctor", "evaluate", "export", "infer", "info"),
     *("models", "summary", "train", "tune", "verify"),
 )
+
+# What a write fails with. Files are written by their names, so an error without one is of standard output.
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class _Commands(click.Group):
@@ -40,6 +47,14 @@ class _Commands(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(f".{cmd_name}", __name__), cmd_name)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; Ctrl-C ends it with the status that shells know. Click's own would be a failure's, 1."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(128 + signal.SIGINT)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -81,5 +96,29 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         cli.main(arguments, prog_name="edgecls")
     except EdgeclsError as error:
-        click.echo(f"error: {error.cause}\n       {error.remedy}", err=True)
-        sys.exit(error.exit_status)
+        _fail(error.cause, error.remedy, error.exit_status)
+    except MemoryError as error:
+        _fail(f"not enough memory: {str(error) or 'none is left'}", "Ask for less at once, say a smaller --batch-size.")
+    except OSError as error:
+        if error.filename is None and error.errno not in _WRITING:
+            raise
+        where, what, remedy = error.filename, error.strerror, "Check the path, its permissions too."
+        if where is None:
+            where = "standard output"
+            _give_up_standard_output()
+        if error.errno in _WRITING:
+            remedy = "Free some space, or write elsewhere."
+        if error.errno == errno.ENOSPC:
+            what = "the disk is full"
+        _fail(f"{where}: {what}", remedy)
+
+
+def _fail(cause: str, remedy: str, exit_status: int = 1) -> NoReturn:
+    click.echo(f"error: {cause}\n       {remedy}", err=True)
+    sys.exit(exit_status)
+
+
+def _give_up_standard_output() -> None:
+    """Let go what it did not take: at exit Python would try again, and end with a status of its own."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # where it is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

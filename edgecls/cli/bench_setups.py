@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from .options import PROVIDERS, CommaList, engine_options, session_options, session_settings
+from .options import PROVIDERS, THREADS, CommaList, engine_options, session_options, session_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ _OPTIONS = (
     ),
     click.option(
         "--threads",
-        type=CommaList(click.IntRange(min=1)),
+        type=CommaList(THREADS),
         help="CPU threads of one run, say 1,2.  [default: one a usable physical core]",
     ),
     click.option(

@@ -12,12 +12,17 @@ __all__ = ["calibrate"]
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--from", "source", type=click.Path(path_type=Path), required=True, help="Pictures to draw from.")
+@click.argument("folder", type=click.Path(readable=False, path_type=Path), metavar="DIR")
+@click.option(
+    "--from", "source", type=click.Path(readable=False, path_type=Path), required=True, help="Pictures to draw from."
+)
 @click.option("--calibration-images", type=click.IntRange(min=1), default=512, show_default=True, help="How many.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another one draws others.")
 @click.option(
-    "--eval-data", type=click.Path(path_type=Path), multiple=True, help="Pictures that must not be among them."
+    "--eval-data",
+    type=click.Path(readable=False, path_type=Path),
+    multiple=True,
+    help="Pictures that must not be among them.",
 )
 def calibrate(folder: Path, source: Path, calibration_images: int, seed: int, eval_data: tuple[Path, ...]) -> None:
     """Fill a folder with pictures for INT8: the same ones every time, spread evenly over the classes.

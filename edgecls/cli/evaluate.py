@@ -39,7 +39,7 @@ _WRITTEN = ("evaluation.json", "confusion_matrix.png", "worst_mistakes.png")
 
 @click.command()
 @click.argument("model", metavar="CHECKPOINT|MODEL")
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(readable=False, path_type=Path))
 @click.option("--split", type=click.Choice(["val", "train"]), help="Of data that is split.  [default: val]")
 @click.option(
     "--labels-from",
@@ -69,7 +69,7 @@ _WRITTEN = ("evaluation.json", "confusion_matrix.png", "worst_mistakes.png")
 @click.option(
     "--output",
     "-o",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     metavar="DIR",
     help=f"Write {_WRITTEN[0]}, {_WRITTEN[1]} and {_WRITTEN[2]} there.",
 )

@@ -133,6 +133,12 @@ def infer(
     from edgecls_runtime.preprocess import MAX_PIXELS
 
     form = _format(output_format, output, resume=resume, force=force)
+    if output is not None:
+        from edgecls_runtime.output import check_writable
+
+        check_writable(output, force=force or resume)  # before the model is loaded
+    if STDIN in images and sys.stdin is None:
+        raise ImageError("<stdin>: is closed", "Give a picture on standard input, or the name of a file.")
     if profile is not None:
         for name in ("provider", "threads", "spinning", "inference_precision"):
             if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
@@ -157,7 +163,7 @@ def infer(
         click.echo("note: decoded fast: the scores are near those of --decode exact, not the same", err=True)
     tally = _Tally()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_interruptions(tally, output if form == "jsonl" else None))
+        stack.enter_context(_interruptions(tally))
         classifier = stack.enter_context(
             Classifier.load(
                 engine,
@@ -190,8 +196,9 @@ def infer(
             header = {"model": engine, "model_sha256": _sha256(engine), "options": options}
             results = stack.enter_context(_open_results(output, header if form == "jsonl" else None, resume, force))
             write = results.write
+            tally.resumable = output if form == "jsonl" else None
             tally.failed = results.failed
-            todo = itertools.filterfalse(results.has, todo)
+            todo = itertools.filterfalse(results.take, todo)
         writer = stack.enter_context(contextlib.closing(WRITERS[form](write)))
         next(writer)  # to its first yield
         advance = stack.enter_context(_bar(pictures, results)) if several else None
@@ -227,6 +234,7 @@ def infer(
 class _Tally:
     answered: int = 0
     failed: int = 0
+    resumable: str | None = None  # the file that --resume can go on with
 
 
 def _format(name: str | None, output: str | None, *, resume: bool, force: bool) -> str:
@@ -293,12 +301,12 @@ def _bar(pictures: Pictures, results: ResultsFile | None) -> Iterator[Callable[[
 
 
 @contextlib.contextmanager
-def _interruptions(tally: _Tally, resumable: str | None) -> Iterator[None]:
+def _interruptions(tally: _Tally) -> Iterator[None]:
     """Say how far it came where Ctrl-C or SIGTERM ends it, and how to go on."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as end:  # the second is SIGTERM, see main()
-        remedy = f"\n       Go on with --resume: {resumable} holds them." if resumable else ""
+        remedy = f"\n       Go on with --resume: {tally.resumable} holds them." if tally.resumable else ""
         click.echo(f"interrupted: {tally.answered:,} pictures answered.{remedy}", err=True)
         if isinstance(end, SystemExit):
             raise

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "INFERENCE_PRECISIONS",
     "PROVIDERS",
+    "THREADS",
     "CommaList",
     "engine_options",
     "labels_option",
@@ -119,6 +120,20 @@ class CommaList(click.ParamType[tuple[Any, ...]]):
         return items
 
 
+class _ThreadCount(click.IntRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Refuse a slip of the pen: the engine would take gigabytes for the threads' stacks, and could not be ended."""
+        from edgecls_runtime.cpus import usable_cpus
+
+        threads, cpus = int(super().convert(value, param, ctx)), usable_cpus()
+        most = max(64, 8 * cpus)
+        if threads > most:
+            self.fail(f"{threads} is more than {most}, and this process may use {cpus} CPUs.", param, ctx)
+        return threads
+
+
+THREADS = _ThreadCount(min=1)
+
 labels_option = click.option("--labels", type=_Labels(), help="Class names: one a line, or a JSON list.")
 preprocess_option = click.option(
     "--preprocess",
@@ -132,7 +147,7 @@ provider_option = click.option(
     help="Where to run, strictly.  [default: cpu; tensorrt for an engine]",
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads of one run.  [default: one a usable physical core]"
+    "--threads", type=THREADS, help="CPU threads of one run.  [default: one a usable physical core]"
 )
 
 

@@ -64,7 +64,7 @@ class Pictures:
             from pathlib import Path
 
             path = Path(argument)
-            if path.is_dir():
+            if os.path.isdir(argument):  # noqa: PTH112 - Path.is_dir raises where a name may not be looked up
                 for relative in self._walk(str(path), "", ordered):
                     if os.path.splitext(relative)[1].lower() in self._suffixes:  # noqa: PTH122 - a Path for each is slow
                         yield from self._met(str(path / relative), relative)
@@ -116,5 +116,12 @@ def _names(folder: str) -> Iterator[str]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):  # as a linked folder can hold itself
                 yield f"{entry.name}/"
-            elif entry.is_file():
+            elif _is_file(entry):
                 yield entry.name
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to where one may not look: it fails by its name, and not the whole folder
+        return True

@@ -51,8 +51,9 @@ def _write_json(write: Callable[[str], object]) -> Writer:
             record = yield
             write(separator + json.dumps(record, ensure_ascii=False))
             separator = ",\n"
-    finally:
+    except (GeneratorExit, KeyboardInterrupt, SystemExit):  # but no OSError: a full disk does not take the end either
         write("\n]\n" if separator == ",\n" else "[]\n")
+        raise
 
 
 def _write_jsonl(write: Callable[[str], object]) -> Writer:

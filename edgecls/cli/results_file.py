@@ -13,6 +13,7 @@ Only the lines with ``image`` are answers. A CSV file holds nothing but answers,
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import json
 import os
@@ -62,6 +63,7 @@ class ResultsFile:
         self.torn = 0
         self._complete = False
         self._answered: NDArray[np.uint64] = np.empty(0, np.uint64)
+        self._left: NDArray[np.uint32] = np.empty(0, np.uint32)
         self._header = None if header is None else {"edgecls_results": _VERSION, **header}
         check_writable(path, force=force or resume)
         try:
@@ -74,21 +76,24 @@ class ResultsFile:
             if self._header is not None and self._file.seek(0, os.SEEK_END) == 0:
                 self._line(self._header)
         except OSError as error:
-            self._file.close()
+            self._close()
             raise self._unwritable(error) from error
         except BaseException:
-            self._file.close()
+            self._close()
             raise
 
-    def has(self, path: str) -> bool:
-        """Return whether the picture is answered already.
+    def take(self, path: str) -> bool:
+        """Return whether the picture is answered already; an answer serves once, as a picture may be named twice.
 
-        Eight bytes a picture are kept, not its path: among a million, two paths share their 64-bit hash with a chance
+        Twelve bytes a picture are kept, not its path: among a million, two paths share their 64-bit hash with a chance
         of one in thirty million.
         """
         wanted = np.uint64(stable_hash(path))
         place = np.searchsorted(self._answered, wanted)
-        return bool(place < len(self._answered) and self._answered[place] == wanted)
+        found = bool(place < len(self._answered) and self._answered[place] == wanted and self._left[place])
+        if found:
+            self._left[place] -= 1
+        return found
 
     def write(self, text: str) -> None:
         """Append text, at once.
@@ -124,6 +129,10 @@ class ResultsFile:
         except OSError as error:
             raise self._unwritable(error) from error
         finally:
+            self._close()
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):  # what a full disk did not take fails once more here; `write` said so
             self._file.close()
 
     def _line(self, record: dict[str, Any]) -> None:
@@ -160,7 +169,9 @@ class ResultsFile:
                 self.pictures += 1
                 self.failed += record.get("error") is not None
             whole += len(line)
-        self._answered = np.unique(np.frombuffer(answered, np.uint64)) if answered else self._answered
+        if answered:
+            self._answered, counts = np.unique(np.frombuffer(answered, np.uint64), return_counts=True)
+            self._left = counts.astype(np.uint32)
         return whole
 
     def _record(self, number: int, line: bytes) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from .bars import new_bar
-from .options import INFERENCE_PRECISIONS, PROVIDERS
+from .options import INFERENCE_PRECISIONS, PROVIDERS, THREADS
 
 if TYPE_CHECKING:
     from edgecls_runtime.backends.settings import InferencePrecision
@@ -19,9 +19,7 @@ __all__ = ["tune"]
 @click.command()
 @click.argument("model")
 @click.option("--provider", "providers", multiple=True, type=click.Choice(PROVIDERS), help="To try.  [default: all]")
-@click.option(
-    "--threads", multiple=True, type=click.IntRange(min=1), help="Counts to try.  [default: 1, 2, 4 ... usable CPUs]"
-)
+@click.option("--threads", multiple=True, type=THREADS, help="Counts to try.  [default: 1, 2, 4 ... usable CPUs]")
 @click.option(
     "--batch-size", "batch_sizes", multiple=True, type=click.IntRange(min=1), help="Pictures a run.  [default: 1]"
 )

@@ -76,9 +76,16 @@ def find_evaluation_data(
     try:
         found = find_samples(folder, task=task, labels_from=labels_from, labels=names)
     except DataError as error:
-        if class_map is None and _has_other_names(folder, labels, labels_from):
+        folders = _class_folders(folder, labels_from)
+        if class_map is None and folders and folders.isdisjoint(labels):
             hint = " Folders with names of their own (WordNet ids, say) need --class-map FILE.json."
             raise DataError(error.cause, error.remedy + hint) from error
+        unknown = next((name for name in sorted(folders.difference(names)) if repr(name) in error.cause), None)
+        if class_map is not None and unknown is not None:
+            raise DataError(
+                f"{folder / unknown}: is neither in --class-map nor one of the model's {len(labels):,} labels",
+                "Add it to --class-map, or correct its name.",
+            ) from error
         raise
     chosen = found.train
     if data.is_file():
@@ -183,12 +190,10 @@ def _index(where: str, label: object, labels: Sequence[str]) -> int:
     return first
 
 
-def _has_other_names(folder: Path, labels: Sequence[str], labels_from: LabelsFrom) -> bool:
-    """Return whether there are class folders, and none is named as the model's labels are."""
+def _class_folders(folder: Path, labels_from: LabelsFrom) -> set[str]:
     if labels_from == "name" or not folder.is_dir():
-        return False
-    names = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    return bool(names) and names.isdisjoint(labels)
+        return set()
+    return {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
 
 
 def _is_picture(path: Path) -> bool:

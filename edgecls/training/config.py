@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -112,6 +113,9 @@ class TrainingConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not math.isfinite(value):  # NaN lies in every range that click knows
+                raise ValueError(f"{name}: {value} is not a finite number")
         if self.epochs < 1 or self.batch_size < 1 or self.accumulate < 1:
             raise ValueError(
                 f"epochs {self.epochs}, batch_size {self.batch_size}, accumulate {self.accumulate}: below 1"

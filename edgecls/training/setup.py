@@ -208,17 +208,11 @@ def _find_pictures(config: TrainingConfig, here: Process, progress: Progress) ->
         seed=config.seed,
         labels=config.labels,
     )
-    if not dataset.val:
-        raise DataError(
-            f"{config.data}: has no val split to measure on ({dataset.origin})",
-            "Make a val/ folder beside train/, or hold out some pictures: --val-split 0.2",
-        )
+    dataset.require_val()  # before each picture is looked at
     total = len(dataset.train) + len(dataset.val)
     report = inspect_data(dataset, progress=progress.pictures("looking at pictures", total))
     progress.note(str(report))
     report.require(strict=config.strict, allow_duplicates=config.allow_duplicates)
-    if not report.dataset.val:
-        raise DataError(f"{config.data}: no picture of the val split is readable", "Repair or replace them.")
     return here.from_first((report.dataset, report.to_document()))
 
 

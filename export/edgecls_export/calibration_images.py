@@ -18,6 +18,7 @@ import numpy as np
 
 from edgecls_export import drawn
 from edgecls_runtime.errors import CalibrationError, ImageError, OutputError
+from edgecls_runtime.output import unwritable
 from edgecls_runtime.preprocess import IMAGE_SUFFIXES, Preprocess, decode
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def pick_images(
         seed: another one draws other pictures.
 
     Raises:
-        CalibrationError: there are no readable pictures, some of them are in ``evaluation``, or they are noise or flat.
+        CalibrationError: there are no readable pictures, some of them are in ``evaluation``, or they are noise or flat;
+            ``evaluation`` names a place without pictures.
     """
     root = Path(folder)
     if count < 1:
@@ -97,7 +99,15 @@ def pick_images(
     if not root.is_dir():
         raise CalibrationError(f"{root}: is not a folder", "Give a folder of pictures as the model meets them.")
     queue = _in_turn(_by_class(root, _pictures([root])), root, seed)
-    held_out = {_sha256(path): path for path in _pictures(evaluation)}
+    held_out: dict[str, Path] = {}
+    for place in evaluation:
+        found = _pictures([place])
+        if not found:
+            raise CalibrationError(
+                f"{place}: no pictures there to keep out of the calibration",
+                "Check the path: give pictures or folders.",
+            )
+        held_out |= {_sha256(path): path for path in found}
     picked: dict[str, Path] = {}
     copies = 0
     unreadable: list[Path] = []
@@ -120,8 +130,8 @@ def pick_images(
             shared.append(path)
         (flat if _is_flat(picture) else noise if _is_noise(picture) else []).append(path)
     if not picked:
-        found = f"{len(unreadable)} pictures, none of which can be read" if unreadable else "no pictures"
-        raise CalibrationError(f"{root}: holds {found}", "Give a folder of pictures as the model meets them.")
+        seen = f"{len(unreadable)} pictures, none of which can be read" if unreadable else "no pictures"
+        raise CalibrationError(f"{root}: holds {seen}", "Give a folder of pictures as the model meets them.")
     if shared:
         raise CalibrationError(
             f"{root}: {len(shared)} of {len(picked)} pictures are in the evaluation set too "
@@ -188,9 +198,7 @@ def copy_images(
             shutil.rmtree(child) if child.is_dir() else child.unlink()
         if made and folder.is_dir():
             folder.rmdir()
-        raise OutputError(
-            f"{folder}: cannot be filled: {error.strerror or error}", "Free some space, or choose another folder."
-        ) from error
+        raise unwritable(folder, error) from error
 
 
 def drawn_images(count: int = 64) -> CalibrationImages:

@@ -18,20 +18,24 @@ __all__ = ["check_writable", "flush", "unwritable", "whole_file"]
 
 
 def check_writable(target: str | os.PathLike[str], *, force: bool) -> None:
-    """Refuse a target that exists (without ``force``) or whose folder is not there.
+    """Refuse a target that exists (without ``force``; a device even so) or whose folder is not there.
 
     Raises:
         OutputError: says which.
     """
-    target = Path(target)
-    if target.is_dir():
-        raise OutputError(f"{target}: is a folder", f"Name a file in it: {target / 'model.onnx'}")
-    if target.exists() and not force:
-        raise OutputError(f"{target}: exists already", "Choose another name, or overwrite it with --force.")
-    if not target.parent.is_dir():
-        raise OutputError(f"{target}: the folder {target.parent} does not exist", f"Make it: mkdir -p {target.parent}")
-    if not os.access(target.parent, os.W_OK):
-        raise OutputError(f"{target}: the folder {target.parent} may not be written to", "Choose another folder.")
+    target, folder = Path(target), Path(target).parent
+    try:
+        if target.is_dir():
+            raise OutputError(f"{target}: is a folder", "Name a file in it.")
+        if target.exists() and not (force and target.is_file()):
+            how = ", or overwrite it with --force." if target.is_file() else ": it is a device or the like, and stays."
+            raise OutputError(f"{target}: exists already", f"Choose another name{how}")
+        if not folder.is_dir():
+            raise OutputError(f"{target}: the folder {folder} does not exist", f"Make it: mkdir -p {folder}")
+        if not os.access(folder, os.W_OK):
+            raise OutputError(f"{target}: the folder {folder} may not be written to", "Choose another folder.")
+    except OSError as error:  # a folder on the way that may not be entered, a name that is too long
+        raise unwritable(target, error) from error
 
 
 @contextlib.contextmanager
@@ -45,7 +49,7 @@ def whole_file(target: str | os.PathLike[str], *, force: bool = False) -> Iterat
     """
     target = Path(target)
     check_writable(target, force=force)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    temporary = target.with_name(f".{target.name[:50]}.{secrets.token_hex(4)}.part")  # names end at 255 bytes
     try:
         temporary.touch(exist_ok=False)
         yield temporary
@@ -71,7 +75,5 @@ def flush(path: Path) -> None:
 def unwritable(target: Path, error: OSError) -> OutputError:
     """Say in our words what the disk says."""
     if error.errno == errno.ENOSPC:
-        return OutputError(
-            f"{target}: the disk is full", "Free some space, or choose another disk; no part of a file is left."
-        )
+        return OutputError(f"{target}: the disk is full", "Free some space, or choose another disk; no part is left.")
     return OutputError(f"{target}: cannot be written: {error.strerror or error}", "Choose another place.")

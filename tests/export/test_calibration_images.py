@@ -84,6 +84,14 @@ def test_pictures_of_the_evaluation_set_are_refused_by_content(folder: Path, tmp
     assert len(pick_images(folder, evaluation=[tmp_path / "val"]).sources) == 40
 
 
+@pytest.mark.parametrize("name", ["tpyo", "empty", "list.csv"])
+def test_an_evaluation_set_without_pictures_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list.csv").write_text("path,label\na.png,ant\n")
+    with pytest.raises(CalibrationError, match=f"{name}: no pictures there to keep out"):
+        pick_images(folder, evaluation=[tmp_path / name])
+
+
 def test_empty_unreadable_and_missing_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="holds no pictures"):
         pick_images(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgecls_runtime.errors import OutputError
-from edgecls_runtime.output import whole_file
+from edgecls_runtime.output import check_writable, whole_file
 
 
 def test_the_file_appears_whole(tmp_path: Path) -> None:
@@ -53,10 +53,35 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
 
 
 def test_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="is a folder"), whole_file(tmp_path):
+    with pytest.raises(OutputError, match="is a folder\nName a file in it.$"), whole_file(tmp_path):
         pytest.fail("must not get here")
     with pytest.raises(OutputError, match="does not exist\nMake it: mkdir -p"), whole_file(tmp_path / "no" / "m.onnx"):
         pytest.fail("must not get here")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such files")
+def test_what_is_no_ordinary_file_is_never_overwritten(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for force in (False, True):
+        with pytest.raises(OutputError, match="pipe: exists already\nChoose another name: it is a device"):
+            check_writable(tmp_path / "pipe", force=force)
+
+
+def test_names_as_long_as_the_system_takes(tmp_path: Path) -> None:
+    with whole_file(tmp_path / ("n" * 255)) as temporary:
+        temporary.write_text("whole")
+    assert os.listdir(tmp_path) == ["n" * 255]
+    with pytest.raises(OutputError, match="cannot be written: File name too long"):
+        check_writable(tmp_path / ("n" * 256), force=False)
+
+
+def test_a_folder_that_may_not_be_entered_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stat(path: Path, **_: object) -> os.stat_result:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(Path, "stat", stat)  # what root would not meet
+    with pytest.raises(OutputError, match="m.onnx: cannot be written: Permission denied"):
+        check_writable(tmp_path / "m.onnx", force=False)
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:

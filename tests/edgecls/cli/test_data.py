@@ -47,6 +47,17 @@ def test_check_fails_where_training_would(edgecls: Run, refused: Refused, colour
     )
 
 
+def test_check_wants_something_to_measure_on_as_training_does(edgecls: Run, refused: Refused, colours: Draw) -> None:
+    data = colours()
+    done = edgecls("data", "check", data / "train")
+    refused(done, "no val split to measure on, or not one readable picture in it (one folder)", "--val-split 0.2")
+    assert ["2", "red", "12", "0"] in [line.split() for line in done.stdout.splitlines()]
+    assert edgecls("data", "check", data / "train", "--val-split", "0.2").returncode == 0
+    for path in (data / "val").rglob("*.png"):
+        path.write_bytes(b"")
+    refused(edgecls("data", "check", data), "not one readable picture in it (train/ and val/)", "Make a val/ folder")
+
+
 def test_stats_are_what_training_takes(edgecls: Run, tmp_path: Path) -> None:
     for label, value in (("dark", 51), ("light", 204)):  # 0.2 and 0.8 of 255
         folder = tmp_path / "data" / label

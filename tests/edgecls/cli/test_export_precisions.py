@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -145,3 +147,32 @@ def test_calibrate_fills_a_folder(in_process: Run, refused: Refused, drawn: Path
     refused(in_process("calibrate", drawn / "new", "--from", drawn), "drawn/new: lies in", "a folder beside it")
     refused(in_process("calibrate", "new", "--from", "absent"), "absent: is not a folder", "folder of pictures")
     assert not (tmp_path / "new").exists()
+
+
+def test_calibrate_says_why_it_cannot_write(
+    in_process: Run, refused: Refused, drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copy(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    done = in_process("calibrate", "new", "--from", drawn)
+    refused(done, "new: cannot be written: Permission denied", "Choose another place.")
+
+
+@pytest.mark.usefixtures("drawn")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["calibrate", "new", "--from", "drawn"],
+        ["calibrate", "drawn", "--from", "none"],
+        ["calibrate", "new", "--from", "none", "--eval-data", "drawn"],
+        ["evaluate", "none.onnx", "drawn"],
+        ["evaluate", "none.onnx", "none", "--output", "drawn"],
+    ],
+)
+def test_a_folder_that_may_not_be_read_is_no_wrong_usage(
+    in_process: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # what root would not meet
+    assert in_process(*arguments).returncode != 2

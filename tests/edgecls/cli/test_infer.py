@@ -95,6 +95,15 @@ def test_bad_standard_input(edgecls: Run, models: Path, content: bytes, cause: s
     assert done.stderr.startswith(cause)
 
 
+@pytest.mark.parametrize("images", [["-"], ["photo.jpg", "-"]])
+def test_closed_standard_input(
+    in_process: Run, refused: Refused, models: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, images: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # what `<&-` leaves
+    done = in_process("infer", "--engine", models / "tiny.onnx", *images)
+    refused(done, "<stdin>: is closed", "Give a picture on standard input")
+
+
 def test_a_folder_without_pictures_is_an_error(edgecls: Run, refused: Refused, models: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     refused(edgecls("infer", "--engine", models / "tiny.onnx", "empty"), "empty: no pictures there", "Give files")

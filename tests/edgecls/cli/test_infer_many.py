@@ -115,6 +115,15 @@ def test_a_folder_that_cannot_be_read_is_named_and_fails_the_run(
     assert done.stderr == "error: photos/1: the folder cannot be read: Permission denied\n"
 
 
+def test_names_that_the_system_refuses_fail_alone(in_process: Run, models: Path, folder: Path) -> None:
+    long = f"{'n' * 300}.png"
+    (folder / "0" / "5.loop.png").symlink_to("5.loop.png")
+    done = in_process("infer", "--engine", models / "tiny.onnx", "photos/0", long, "--format", "jsonl")
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, len(records)) == (1, 12)
+    assert [record["image"] for record in records if record["error"]] == ["photos/0/5.loop.png", long]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 16])
 def test_shards_are_disjoint_and_together_all_wherever_the_folder_lies(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, count: int
@@ -265,6 +274,16 @@ def test_resume_answers_what_is_left_and_says_what_it_drops(in_process: Run, mod
     assert lines(out)[-1] == {"summary": {"pictures": 31, "failed": 1}}
 
 
+def test_resume_answers_a_picture_as_often_as_it_is_named(in_process: Run, models: Path, folder: Path) -> None:
+    arguments = ("infer", "--engine", models / "tiny.onnx", *["photos/0/1.png"] * 3, "--output", "out.jsonl")
+    out = folder.parent / "out.jsonl"
+    in_process(*arguments)
+    whole = out.read_bytes()
+    out.write_bytes(b"".join(whole.splitlines(keepends=True)[:2]))
+    assert in_process(*arguments, "--resume").stdout == "out.jsonl: 3 pictures, 2 of them now\n"
+    assert out.read_bytes() == whole
+
+
 def test_resume_refuses_what_another_model_or_other_options_made(
     in_process: Run, refused: Refused, models: Path, folder: Path
 ) -> None:
@@ -320,6 +339,8 @@ def test_an_existing_file_stays_unless_forced(in_process: Run, refused: Refused,
     arguments = ("infer", "--engine", models / "tiny.onnx", "photos/0", "--output", "out.jsonl")
     refused(in_process(*arguments), "out.jsonl: exists already", "--force")
     assert out.read_text() == "mine\n"
+    without_model = ("infer", "--engine", "none.onnx", "photos/0", "--output", "out.jsonl")
+    refused(in_process(*without_model), "out.jsonl: exists already", "--force")  # before the model is loaded
     assert in_process(*arguments, "--force").returncode == 0
     assert len(answers(out)) == 10
 
@@ -333,6 +354,20 @@ def test_a_file_that_another_process_writes_is_left_alone(
     with (folder.parent / "out.jsonl").open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         refused(in_process(*arguments, "--resume"), "out.jsonl: another process writes to it", "Wait for that one")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_disk_that_takes_no_more_is_named(
+    in_process: Run, refused: Refused, models: Path, folder: Path, suffix: str
+) -> None:
+    resource = pytest.importorskip("resource", reason="this system limits no files")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        done = in_process("infer", "--engine", models / "tiny.onnx", "photos/0", "--output", f"out.{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    refused(done, f"out.{suffix}: cannot be written: File too large", "Choose another --output.")
 
 
 def test_a_bad_model_leaves_no_file(in_process: Run, models: Path, folder: Path) -> None:
@@ -427,6 +462,18 @@ def test_a_signal_leaves_whole_records_and_resume_goes_on(
     assert [record["image"] for record in answers(out)] == [
         path.removeprefix(f"{folder.parent}/") for path in Pictures([str(folder)])
     ]
+
+
+def test_an_interruption_before_there_is_a_file_names_none(
+    in_process: Run, models: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Classifier, "load", interrupt)
+    done = in_process("infer", "--engine", models / "tiny.onnx", "photos", "--output", "out.jsonl")
+    assert (done.returncode, done.stderr) == (130, "interrupted: 0 pictures answered.\n")
+    assert not (folder.parent / "out.jsonl").exists()
 
 
 def test_a_killed_run_can_go_on(edgecls: Run, models: Path, folder: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 import edgecls_runtime
 from edgecls_export import provenance
 from edgecls_runtime import manifest
+from edgecls_runtime.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from conftest import Refused, Run
@@ -182,3 +183,66 @@ def test_nothing_but_the_runtimes_own_dependencies_is_here() -> None:
     here = {item.metadata["Name"].lower() for item in importlib.metadata.distributions()}
     assert here - {"pip", "setuptools"} <= direct | engines_own | test_tools
     assert direct <= here
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["info", "MODEL"], ["infer", "--engine", "MODEL", "photo.jpg", "--format", "json"]]
+)
+def test_a_full_standard_output_is_named(models: Path, photo: Path, arguments: list[str], buffered: str) -> None:
+    command = [sys.executable, "-m", "edgecls", *arguments]
+    command = [str(models / "tiny.onnx") if word == "MODEL" else word for word in command]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=photo.parent,
+            env=os.environ | {"PYTHONUNBUFFERED": buffered},
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output: the disk is full\n       Free some space, or write elsewhere.\n"
+
+
+def test_a_name_that_the_system_refuses_is_no_traceback(in_process: Run, refused: Refused) -> None:
+    name = f"{'n' * 300}.pt"
+    refused(in_process("export", name, "--output", "m.onnx"), f"{name}: File name too long", "Check the path")
+
+
+@pytest.mark.parametrize(
+    ("command", "within"),
+    [
+        (["verify"], "edgecls_runtime.golden.verify"),
+        (["infer", "photo.jpg", "--engine"], "edgecls.cli.pictures.Pictures.__init__"),
+    ],
+)
+def test_ctrl_c_is_130(
+    in_process: Run, models: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], within: str
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(within, interrupt)
+    done = in_process(*command, models / "tiny.onnx")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_too_little_memory_is_named(in_process: Run, refused: Refused, models: Path, photo: Path) -> None:
+    (photo.parent / "second.jpg").write_bytes(photo.read_bytes())
+    arguments = ("infer", "--engine", models / "tiny.onnx", "photo.jpg", "second.jpg")
+    refused(
+        in_process(*arguments, "--batch-size", 10**10),
+        "not enough memory: Unable to allocate 112. TiB",
+        "a smaller --batch-size",
+    )
+
+
+@pytest.mark.parametrize("command", [["infer", "photo.jpg", "--engine"], ["tune"], ["bench"]])
+def test_a_slip_of_the_pen_makes_no_million_threads(in_process: Run, command: list[str]) -> None:
+    done = in_process(*command, "none.onnx", "--threads", 999999)
+    assert done.returncode == 2
+    most = max(64, 8 * usable_cpus())
+    assert f"999999 is more than {most}, and this process may use {usable_cpus()} CPUs" in " ".join(done.stderr.split())

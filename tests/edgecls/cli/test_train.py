@@ -97,6 +97,8 @@ def test_wrong_usage_is_status_2(in_process: Run, tmp_path: Path) -> None:
         (["data", "--preprocess", "imagenet", "--image-size", "64"], "both say the size"),
         (["data", "--augment", "wild"], "'wild' is not one of"),
         (["data", "--epochs", "0"], "0 is not in the range"),
+        (["data", "--lr", "nan"], "lr: nan is not a finite number"),
+        (["data", "--warmup-epochs", "inf"], "warmup_epochs: inf is not a finite number"),
     ):
         done = in_process("train", *arguments)
         assert done.returncode == 2, (arguments, done.stderr)
@@ -115,7 +117,7 @@ def test_what_cannot_be_trained_on_is_refused_and_nothing_is_left(
     for arguments, cause, remedy in (
         (["absent"], "absent: no such folder or file", "Check the path"),
         (["empty"], "empty: no pictures to learn from", "folder of pictures for each class"),
-        ([data / "train"], "has no val split to measure on", "--val-split"),
+        ([data / "train"], "no val split to measure on", "--val-split"),
         (
             ["typo.csv", "--val-split", 0.2],
             "typo.csv:56: label 'gren' occurs 1 times, and 'green' 18 times",

@@ -145,6 +145,9 @@ def test_unknown_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="label 'n01'") as raised:
         find_evaluation_data(tmp_path, LABELS)
     assert "--class-map" not in raised.value.remedy
+    with pytest.raises(DataError, match="n01: is neither in --class-map nor one of the model's 6 labels") as raised:
+        find_evaluation_data(tmp_path, LABELS, class_map={"n02": 0})
+    assert "Add it to --class-map" in raised.value.remedy
     (tmp_path / "empty" / "dog").mkdir(parents=True)
     with pytest.raises(DataError, match="empty: holds no pictures"):
         find_evaluation_data(tmp_path / "empty", LABELS)
