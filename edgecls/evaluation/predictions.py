@@ -81,7 +81,11 @@ class Predictions:
             OutputError: the file exists (without ``force``), or cannot be written.
         """
         top = min(_TOP, len(self.labels))
-        with whole_file(path, force=force) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with (
+            whole_file(path, force=force) as temporary,
+            # Names that are not UTF-8 are written as in `evaluation.json`.
+            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             rows = csv.writer(file, lineterminator="\n")
             if self.task == "single":
                 more = [f"{name}_{rank}" for rank in range(2, top + 1) for name in ("label", "score")]
