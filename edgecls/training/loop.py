@@ -225,6 +225,7 @@ class _Training:
             raise self._diverged(f"the gradient's norm is {norm}")
         setup.scaler.step(setup.optimizer)
         setup.scaler.update()
+        state.sums["lr"] = max(group["lr"] for group in setup.optimizer.param_groups)  # before it is the next step's
         setup.schedule.step()
         if setup.ema is not None:
             setup.ema.update_parameters(setup.model)
@@ -238,7 +239,7 @@ class _Training:
         seconds = state.sums["seconds"]
         record: dict[str, Any] = {
             "epoch": state.epoch + 1,
-            "lr": max(group["lr"] for group in self.setup.optimizer.param_groups),
+            "lr": state.sums["lr"],
             "loss": loss / images,
         }
         if self._counts_accuracy:

@@ -304,6 +304,13 @@ def test_nothing_better_for_so_long_ends_it(colours: Draw, tmp_path: Path) -> No
     assert any("ended early" in note for note in listener.notes)
 
 
+def test_the_learning_rate_of_an_epoch_is_the_one_it_learnt_at(colours: Draw, tmp_path: Path) -> None:
+    config = config_for(colours(train=3, val=1), epochs=4, lr=1e-3, schedule="step", step_epochs=1, warmup_epochs=0)
+    listener = Listener()
+    train(config, RunFolder(tmp_path / "run"), progress=listener)
+    assert [record["lr"] for record in listener.records] == pytest.approx([1e-3, 1e-4, 1e-5, 1e-6])
+
+
 def test_mean_and_std_are_measured_when_asked(colours: Draw, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     train(config_for(colours(classes=2), epochs=1, mean="auto", std="auto"), run)
