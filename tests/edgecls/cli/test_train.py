@@ -97,6 +97,13 @@ def test_wrong_usage_is_status_2(in_process: Run, tmp_path: Path) -> None:
         (["data", "--preprocess", "imagenet", "--image-size", "64"], "both say the size"),
         (["data", "--augment", "wild"], "'wild' is not one of"),
         (["data", "--epochs", "0"], "0 is not in the range"),
+        (["data", "--warmup-epochs", "nan"], "'--warmup-epochs': 'nan' is not a finite number"),
+        (["data", "--label-smoothing", "nan"], "'--label-smoothing': 'nan' is not a finite number"),
+        (["data", "--lr", "inf"], "'--lr': 'inf' is not a finite number"),
+        (["data", "--std", "0"], "std (0.0, 0.0, 0.0) must be positive"),
+        (["data", "--mean", "0,nan,0"], "mean (0.0, nan, 0.0) must be finite"),
+        (["data", "--image-size", "7169"], "7169 is not in the range"),
+        (["data", "--seed", 2**64], f"{2**64} is not in the range"),
     ):
         done = in_process("train", *arguments)
         assert done.returncode == 2, (arguments, done.stderr)

@@ -108,6 +108,9 @@ def test_a_config_is_read_by_people_too(run):
         ({"unfreeze_after": 2}, "there is nothing frozen"),
         ({"distillation": 0.7}, "there is no teacher"),
         ({"image_size": 64, "preprocess": Preprocess()}, "both say the size"),
+        ({"ema": float("nan")}, "ema is nan, not a finite number"),
+        ({"warmup_epochs": float("inf")}, "warmup_epochs is inf, not a finite number"),
+        ({"mean": "auto", "std": (0.5, -1.0, 0.5)}, "std .* must be positive"),
     ],
 )
 def test_a_config_that_contradicts_itself_is_refused(wrong, words):
