@@ -28,13 +28,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from edgecls_runtime.errors import DataError
+from edgecls_runtime.errors import DataError, ImageError
 from edgecls_runtime.preprocess import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["VAL_NAMES", "Dataset", "LabelsFrom", "Sample", "Task", "Unreadable", "files_beneath", "find_samples"]
+__all__ = [
+    "VAL_NAMES",
+    "Dataset",
+    "LabelsFrom",
+    "Sample",
+    "Task",
+    "Unreadable",
+    "files_beneath",
+    "find_samples",
+    "with_path",
+]
 
 Task: TypeAlias = Literal["single", "multilabel"]
 LabelsFrom: TypeAlias = Literal["folder", "name"]
@@ -222,6 +232,12 @@ def _pictures(folder: Path, notes: list[str]) -> list[Path]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(passed_over.items()))
         notes.append(f"{folder}: files passed over, no pictures by their names: {kinds}")
     return paths
+
+
+def with_path(path: Path, error: ImageError) -> ImageError:
+    """Return what is wrong with a picture, the file named: the resize knows no more of it than its size."""
+    named = error.cause.startswith(str(path))
+    return ImageError(error.cause if named else f"{path}: {error.cause}", error.remedy)
 
 
 def files_beneath(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:

@@ -117,7 +117,9 @@ class TrainingConfig:
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}, not a finite number")
         given = {"mean": self.mean, "std": self.std}
-        Preprocess(**{name: value for name, value in given.items() if isinstance(value, tuple)})  # refuses what it must
+        Preprocess().replace(
+            **{name: value for name, value in given.items() if isinstance(value, tuple)}
+        )  # refuses what it must
         if self.epochs < 1 or self.batch_size < 1 or self.accumulate < 1:
             raise ValueError(
                 f"epochs {self.epochs}, batch_size {self.batch_size}, accumulate {self.accumulate}: below 1"

@@ -24,6 +24,7 @@ from edgecls.training.loop import TrainingResult, train
 from edgecls.training.progress import Progress
 from edgecls.training.run_folder import RunFolder
 from edgecls_runtime.errors import DataError, ImageError, OutputError, ProviderError, TrainingError
+from edgecls_runtime.preprocess import Preprocess
 
 Draw = Callable[..., Path]
 
@@ -403,6 +404,33 @@ def test_unreadable_pictures_are_left_out_or_refused(colours: Draw, tmp_path: Pa
     assert any("unreadable, left out" in note and "red/004.png" in note for note in listener.notes)
     report = json.loads((tmp_path / "run" / "data.json").read_text("utf-8"))
     assert report["train"]["red"] == 11
+
+
+def test_pictures_are_looked_at_through_what_the_network_sees(colours: Draw, draw: Draw, tmp_path: Path) -> None:
+    data, listener = colours(train=4, val=2), Listener()
+    draw(data / "val" / "red" / "strip.png", size=(8, 4000))  # resized to 256 it is no picture too large, to 549 it is
+    config = config_for(data, epochs=1, image_size=480, batch_size=12, arch="squeezenet1_1")
+    assert train(config, RunFolder(tmp_path / "run"), progress=listener).epochs == 1
+    assert any("red/strip.png: 8x4000 picture, resized: " in note for note in listener.notes)
+
+
+def test_a_batch_larger_than_the_data_is_said(colours: Draw, tmp_path: Path) -> None:
+    listener = Listener()
+    train(config_for(colours(), epochs=1, batch_size=1000), RunFolder(tmp_path / "run"), progress=listener)
+    assert "batch size: 36, for there are only 36 pictures to learn from" in listener.notes
+
+
+def test_one_class_alone_is_refused(colours: Draw, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has one class \(red\), and there is nothing to tell apart"):
+        train(config_for(colours(classes=1), labels=("red",)), RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_preprocess_for_graphs_that_normalize_is_refused(colours: Draw, tmp_path: Path) -> None:
+    preprocess = Preprocess(resize_size=32, crop_size=(32, 32), input_layout="NHWC-uint8")
+    with pytest.raises(TrainingError, match="input_layout is NHWC-uint8"):
+        train(config_for(colours(), image_size=None, preprocess=preprocess), RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_training_is_not_overwritten(colours: Draw, tmp_path: Path) -> None:
