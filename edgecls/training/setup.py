@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from edgecls.training.distributed import Process
     from edgecls.training.progress import Progress
 
-__all__ = ["Setup", "prepare"]
+__all__ = ["Setup", "is_out_of_memory", "prepare"]
 
 
 @dataclass(kw_only=True)
@@ -194,6 +194,11 @@ def prepare(config: TrainingConfig, here: Process, progress: Progress, *, saved:
     return setup
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether that is what torch says; of the CPU's memory it has no class of its own to say so."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
 def _check_config(config: TrainingConfig, here: Process) -> None:
     if config.preprocess is not None and config.preprocess.input_layout != "NCHW-float":
         raise TrainingError(
@@ -288,6 +293,8 @@ def _check_takes(model: nn.Module, config: TrainingConfig, preprocess: Preproces
         with torch.inference_mode():
             model.eval()(torch.zeros(1, 3, *preprocess.crop_size, device=here.device))
     except (RuntimeError, ValueError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
         height, width = preprocess.crop_size
         raise TrainingError(
             f"{config.arch} does not take pictures of {width}x{height}: {str(error).splitlines()[0]}",

@@ -355,6 +355,14 @@ def test_a_loss_that_is_not_finite_stops_it_and_the_checkpoints_stay(
     assert train(run.config(), run, resume=True).epochs == 2
 
 
+def test_a_val_split_that_is_not_finite_is_after_the_epoch(
+    colours: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "_collate", explode(after=4))
+    with pytest.raises(TrainingError, match="a logit of the val split is not finite after epoch 1\n"):
+        train(config_for(colours()), RunFolder(tmp_path / "run"))
+
+
 def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
     colours: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -459,6 +467,17 @@ def test_a_state_that_does_not_fit_is_refused(colours: Draw, tmp_path: Path) -> 
         train(other, run, resume=True)
 
 
+def test_a_signal_before_there_is_anything_to_save_ends_it(colours: Draw, tmp_path: Path) -> None:
+    class Stopping(Progress):
+        def pictures(self, what: str, total: int) -> Callable[[int], object]:
+            signal.raise_signal(signal.SIGINT)
+            return super().pictures(what, total)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config_for(colours()), RunFolder(tmp_path / "run"), progress=Stopping())
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(("arch", "size"), [("alexnet", 32), ("maxvit_t", 40)])
 def test_a_size_that_the_network_does_not_take_is_refused(colours: Draw, tmp_path: Path, arch: str, size: int) -> None:
     with pytest.raises(TrainingError, match=f"{arch} does not take pictures of {size}x{size}: ") as caught:
@@ -473,12 +492,21 @@ def test_batch_norm_needs_more_than_one_picture(colours: Draw, tmp_path: Path) -
     assert "--accumulate" in caught.value.remedy
 
 
-def test_out_of_memory_is_said_in_a_line(colours: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("tried to allocate 20 GiB\nmore"),
+        RuntimeError("err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 20 GiB"),
+    ],
+)
+def test_out_of_memory_is_said_in_a_line(
+    colours: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
     def starve(*_: object) -> None:
-        raise torch.OutOfMemoryError("tried to allocate 20 GiB\nmore")
+        raise error
 
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", starve)
-    with pytest.raises(TrainingError, match=r"(?m)out of memory on cpu: tried to allocate 20 GiB$") as caught:
+    with pytest.raises(TrainingError, match=r"(?m)out of memory on cpu: .*tried to allocate 20 GiB$") as caught:
         train(config_for(colours()), RunFolder(tmp_path / "run"))
     assert "--accumulate" in caught.value.remedy
 
@@ -491,6 +519,16 @@ def test_what_cannot_be_deterministic_is_said(colours: Draw, tmp_path: Path, mon
     with pytest.raises(TrainingError, match="upsample_backward does not have a deterministic") as caught:
         train(config_for(colours(), deterministic=True), RunFolder(tmp_path / "run"))
     assert "--deterministic" in caught.value.remedy
+
+
+def test_a_compiler_that_is_not_there_is_said(colours: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found in torch._inductor.config.cpp.cxx")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.raises(TrainingError, match="finds no C\\+\\+ compiler") as caught:
+        train(config_for(colours(), compile=True), RunFolder(tmp_path / "run"))
+    assert caught.value.remedy == "Install g++, or leave out --compile."
 
 
 def test_the_process_is_left_as_it_was(colours: Draw, tmp_path: Path) -> None:
