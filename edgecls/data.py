@@ -293,7 +293,7 @@ def _from_list(path: Path, task: Task) -> _Found:
         raise DataError(f"{path}: is neither a folder nor a .csv or .json list", "Give one of these.")
     try:
         rows = list(rows_of(path, path.read_text("utf-8-sig"), task))  # spreadsheets write a byte order mark
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read: {error}", "Give UTF-8 text, CSV or JSON.") from error
     found = _Found([], [], f"as {path.name} says", [])
     for where, file, names, split in rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,11 +127,14 @@ def train(ctx: click.Context, /, data: str | None, output: Path | None, resume: 
     if (data is None) == (resume is None):
         raise click.UsageError("Give DATA to train on, or --resume RUN to go on.")
     with training_packages():
+        from PIL import Image
+
         from edgecls.training.loop import train as run_training
         from edgecls.training.run_folder import RunFolder
         from edgecls_runtime.cpus import usable_cpus
 
         from .training_progress import make_progress
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it becomes an error that says more
     if resume is not None:
         changes = {}
         for name, value in {"output": output, **options}.items():

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainingResult", "train"]
 
 _VAL_BATCH = 64
+_SAVED = {"setup", "state", "world"}
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,14 @@ def train(
         if here.is_first and not resume:
             run.check_new()  # before the pictures are looked at
         saved = here.from_first(run.load_state() if here.is_first and resume else None)
+        if saved is not None:
+            if saved.keys() != _SAVED:
+                raise TrainingError(
+                    f"{run.path}: resume.pt holds {', '.join(saved) or 'nothing'}, not {', '.join(sorted(_SAVED))}",
+                    "Train again into another folder.",
+                )
+            if here.is_first:
+                run.remove_parts()
         setup = prepare(config, here, speaker, saved=None if saved is None else saved["setup"])
         with StopRequest() as stop:  # before there is anything to save, a signal may have the effect it always had
             state = _State() if saved is None else _State(**saved["state"])

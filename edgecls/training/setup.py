@@ -330,6 +330,9 @@ def _restore(setup: Setup, saved: dict[str, Any]) -> None:
     try:
         setup.model.load_state_dict(saved["model"])
         setup.optimizer.load_state_dict(saved["optimizer"])
+        for group in setup.optimizer.param_groups:  # torch takes another optimizer's, and fails in the first step
+            if missing := setup.optimizer.defaults.keys() - group.keys():
+                raise ValueError(f"it is of an optimizer without {', '.join(sorted(missing))}")
         setup.schedule.load_state_dict(saved["schedule"])
         setup.scaler.load_state_dict(saved["scaler"])
         if setup.ema is not None:

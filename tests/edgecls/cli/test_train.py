@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("torch", reason="training needs torch; elsewhere the command says so (test_small_commands.py)")
 
@@ -134,6 +135,7 @@ def test_what_cannot_be_trained_on_is_refused_and_nothing_is_left(
         ([data, "--device", "mps"], "device mps", "cpu"),
         ([data, "--amp", "fp16"], "amp fp16: not on cpu", "bf16"),
         ([data, "--output", "text.pt"], "text.pt: is a file", "--output"),
+        (["absent", "--output", "text.pt/run"], "text.pt/run: cannot be made: ", "--output"),
         ([data, "--teacher", "absent.pt"], "absent.pt: no such file", "Check the path"),
         (["--resume", "empty"], "empty: is no run folder", "edgecls train"),
     ):
@@ -176,6 +178,15 @@ def test_the_machine_may_change_when_a_training_goes_on(
     refused(in_process("train", "--resume", "run", "--device", "mps"), "device mps", "cpu")
     for option in (["--output", "other"], ["--epochs", 5], ["--no-flip"]):
         assert in_process("train", "--resume", "run", *option).returncode == 2
+
+
+def test_a_picture_that_is_too_large_is_said_in_our_words_alone(edgecls: Run, colours: Draw) -> None:
+    data = colours()
+    Image.new("1", (9500, 9500)).save(data / "train" / "red" / "large.png")
+    done = edgecls("train", data, *QUICK, "--strict")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "large.png: 9500x9500 is 90,250,000 pixels, over the limit" in done.stderr
 
 
 def test_tensorboard_is_asked_for_before_anything_else(in_process: Run, refused: Refused, colours: Draw) -> None:

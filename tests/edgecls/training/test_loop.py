@@ -193,9 +193,12 @@ def test_a_finished_training_resumed_changes_nothing(colours: Draw, tmp_path: Pa
     run = RunFolder(tmp_path / "run")
     first = train(config_for(colours()), run)
     before = run.last.read_bytes()
+    part = run.path / ".resume.pt.0123abcd.part"
+    part.touch()
     again = train(run.config(), run, resume=True)
     assert dataclasses.asdict(again) == dataclasses.asdict(first)
     assert run.last.read_bytes() == before
+    assert not part.exists()
 
 
 def test_micro_batches_learn_what_whole_batches_learn(colours: Draw, tmp_path: Path) -> None:
@@ -465,6 +468,12 @@ def test_a_state_that_does_not_fit_is_refused(colours: Draw, tmp_path: Path) -> 
     other = dataclasses.replace(run.config(), arch="squeezenet1_1")
     with pytest.raises(TrainingError, match=r"resume\.pt does not fit config\.json"):
         train(other, run, resume=True)
+    other = dataclasses.replace(run.config(), optimizer="sgd")
+    with pytest.raises(TrainingError, match=r"does not fit config\.json: it is of an optimizer without .*momentum"):
+        train(other, run, resume=True)
+    run.save_state({})
+    with pytest.raises(TrainingError, match="resume.pt holds nothing, not setup, state, world"):
+        train(run.config(), run, resume=True)
 
 
 def test_a_signal_before_there_is_anything_to_save_ends_it(colours: Draw, tmp_path: Path) -> None:
