@@ -116,6 +116,11 @@ def train(
                 )
             if here.is_first:
                 run.remove_parts()
+                if saved["state"].get("best") is not None and not run.best.exists():  # measured at the very end
+                    raise TrainingError(
+                        f"{run.best}: no such file, and it held the best result so far",
+                        "Put it back, or train again into another folder.",
+                    )
         setup = prepare(config, here, speaker, saved=None if saved is None else saved["setup"])
         with StopRequest() as stop:  # before there is anything to save, a signal may have the effect it always had
             state = _State() if saved is None else _State(**saved["state"])

@@ -471,6 +471,9 @@ def test_a_state_that_does_not_fit_is_refused(colours: Draw, tmp_path: Path) -> 
     other = dataclasses.replace(run.config(), optimizer="sgd")
     with pytest.raises(TrainingError, match=r"does not fit config\.json: it is of an optimizer without .*momentum"):
         train(other, run, resume=True)
+    run.best.rename(tmp_path / "best.pt")
+    with pytest.raises(TrainingError, match=r"run/best\.pt: no such file, and it held the best result so far"):
+        train(run.config(), run, resume=True)
     run.save_state({})
     with pytest.raises(TrainingError, match="resume.pt holds nothing, not setup, state, world"):
         train(run.config(), run, resume=True)
