@@ -28,13 +28,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from edgecls_runtime.errors import DataError
+from edgecls_runtime.errors import DataError, ImageError
 from edgecls_runtime.preprocess import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["VAL_NAMES", "Dataset", "LabelsFrom", "Sample", "Task", "Unreadable", "find_samples"]
+__all__ = [
+    "VAL_NAMES",
+    "Dataset",
+    "LabelsFrom",
+    "Sample",
+    "Task",
+    "Unreadable",
+    "files_beneath",
+    "find_samples",
+    "with_path",
+]
 
 Task: TypeAlias = Literal["single", "multilabel"]
 LabelsFrom: TypeAlias = Literal["folder", "name"]
@@ -123,6 +133,7 @@ def find_samples(
     val_split: float | None = None,
     seed: int = 0,
     labels: Sequence[str] | None = None,
+    one_split: bool = False,
 ) -> Dataset:
     """Find the labelled pictures of a folder or a list.
 
@@ -134,6 +145,7 @@ def find_samples(
         seed: of that choice.
         labels: the classes in their order, where others are allowed than are found (one class alone, too); a label
             that is none of them is an error. Pictures to measure on alone will then do, too.
+        one_split: the folder is a split itself, so that a ``train`` in it is a class of that name.
 
     Raises:
         DataError: there is nothing there, or it contradicts itself; says what and where.
@@ -142,7 +154,7 @@ def find_samples(
     if val_split is not None and not 0 < val_split < 1:
         raise DataError(f"val_split is {val_split:g}", "Give a share between 0 and 1, say 0.2.")
     if data.is_dir():
-        found = _from_folder(data, labels_from)
+        found = _from_folder(data, labels_from, one_split=one_split)
     elif data.is_file():
         found = _from_list(data, task)
     else:
@@ -201,10 +213,10 @@ def _classes(data: Path, found: _Found, labels: Sequence[str] | None) -> tuple[s
     return tuple(sorted(counts))
 
 
-def _from_folder(data: Path, labels_from: LabelsFrom) -> _Found:
+def _from_folder(data: Path, labels_from: LabelsFrom, *, one_split: bool) -> _Found:
     found = _Found([], [], "one folder", [])
     read = _by_folder if labels_from == "folder" else _by_name
-    if not (data / "train").is_dir():
+    if one_split or not (data / "train").is_dir():
         found.train = read(data, found.notes)
         return found
     found.train = read(data / "train", found.notes)
@@ -222,7 +234,7 @@ def _from_folder(data: Path, labels_from: LabelsFrom) -> _Found:
 def _pictures(folder: Path, notes: list[str]) -> list[Path]:
     """Return the pictures beneath a folder; hidden files and those of another suffix are noted."""
     paths, passed_over = [], Counter[str]()
-    for path in sorted(_files(folder), key=lambda path: path.relative_to(folder).parts):
+    for path in sorted(files_beneath(folder), key=lambda path: path.relative_to(folder).parts):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if hidden or path.suffix.lower() not in IMAGE_SUFFIXES:
             passed_over["hidden" if hidden else path.suffix.lower() or "no suffix"] += 1
@@ -234,8 +246,18 @@ def _pictures(folder: Path, notes: list[str]) -> list[Path]:
     return paths
 
 
-def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Yield the files beneath a folder, through links to folders too, but not in circles."""
+def with_path(path: Path, error: ImageError) -> ImageError:
+    """Return what is wrong with a picture, the file named: the resize knows no more of it than its size."""
+    named = error.cause.startswith(str(path))
+    return ImageError(error.cause if named else f"{path}: {error.cause}", error.remedy)
+
+
+def files_beneath(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Yield the files beneath a folder, through links to folders too, but not in circles.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
     here = folder.resolve()
     if here in above:
         return
@@ -245,7 +267,7 @@ def _files(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]
         raise DataError(f"{folder}: cannot be read: {error.strerror or error}", "Change its permissions.") from error
     for path in entries:
         if path.is_dir():
-            yield from _files(path, above | {here})
+            yield from files_beneath(path, above | {here})
         elif path.is_file():
             yield path
 
@@ -283,7 +305,7 @@ def _from_list(path: Path, task: Task) -> _Found:
         raise DataError(f"{path}: is neither a folder nor a .csv or .json list", "Give one of these.")
     try:
         rows = list(rows_of(path, path.read_text("utf-8-sig"), task))  # spreadsheets write a byte order mark
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read: {error}", "Give UTF-8 text, CSV or JSON.") from error
     found = _Found([], [], f"as {path.name} says", [])
     for where, file, names, split in rows:

@@ -88,7 +88,7 @@ def build(arch: str, *, num_classes: int = 1000, image_size: int | None = None, 
         A network from float32 [N, 3, H, W] to logits, float32 [N, num_classes].
 
     Raises:
-        ModelError: there is no such architecture.
+        ModelError: there is no such architecture, or it does not take pictures of this size.
     """
     # Only the CPU's generator is touched: `torch.manual_seed` would reseed the caller's GPUs as well.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -165,9 +165,14 @@ def _construct(arch: str, num_classes: int, image_size: int | None) -> nn.Module
     check_arch(arch)
     options: dict[str, Any] = dict(_AUXILIARY_OPTIONS) if arch in _AUXILIARY else {}
     if arch.startswith("vit_"):
-        options["image_size"] = (
-            image_size or torchvision.models.get_model_weights(arch).DEFAULT.transforms().crop_size[0]
-        )
+        size = image_size or torchvision.models.get_model_weights(arch).DEFAULT.transforms().crop_size[0]
+        patch = int(arch.rpartition("_")[2])
+        if size % patch:
+            raise ModelError(
+                f"{arch} does not take pictures of {size}x{size}: it cuts them into patches of {patch}x{patch}",
+                f"Choose a multiple of {patch} for the image size.",
+            )
+        options["image_size"] = size
     model: nn.Module = torchvision.models.get_model(arch, weights=None, num_classes=num_classes, **options)
     return model.eval()
 

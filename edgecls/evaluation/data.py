@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from edgecls.data import VAL_NAMES, Sample, find_samples
+from edgecls.data import VAL_NAMES, Sample, files_beneath, find_samples
 from edgecls_runtime.errors import DataError
 from edgecls_runtime.preprocess import IMAGE_SUFFIXES
 
@@ -67,14 +67,14 @@ def find_evaluation_data(
     """
     data = Path(data)
     folder, origin = _split_folder(data, split, labels) if data.is_dir() else (data, f"as {data.name} says")
-    if folder.is_dir() and not any(_is_picture(path) for path in folder.rglob("*")):
+    if folder.is_dir() and not any(_is_picture(path) for path in files_beneath(folder)):
         raise DataError(f"{folder}: holds no pictures", "Give a folder with a folder of pictures for each class.")
     meanings = {label: labels.index(label) for label in dict.fromkeys(labels)}
     ambiguous = {label for label, count in Counter(labels).items() if count > 1}.difference(class_map or ())
     meanings |= class_map or {}
     names = tuple(meanings)
     try:
-        found = find_samples(folder, task=task, labels_from=labels_from, labels=names)
+        found = find_samples(folder, task=task, labels_from=labels_from, labels=names, one_split=True)
     except DataError as error:
         folders = _class_folders(folder, labels_from)
         if class_map is None and folders and folders.isdisjoint(labels):
@@ -146,7 +146,7 @@ def unlabelled_pictures(data: str | os.PathLike[str], *, labels_from: LabelsFrom
     if not data.is_dir() or labels_from == "name":
         return None
     pictures = tuple(sorted(path for path in data.iterdir() if _is_picture(path)))
-    deeper = any(_is_picture(path) for folder in data.iterdir() if folder.is_dir() for path in folder.rglob("*"))
+    deeper = any(_is_picture(path) for folder in data.iterdir() if folder.is_dir() for path in files_beneath(folder))
     return pictures if pictures and not deeper else None
 
 

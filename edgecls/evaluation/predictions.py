@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecls.data import Unreadable
+from edgecls.data import Unreadable, with_path
 from edgecls.evaluation.views import check_views, load_views
 from edgecls_runtime.cpus import usable_cpus
 from edgecls_runtime.errors import DataError, ImageError
@@ -81,7 +81,11 @@ class Predictions:
             OutputError: the file exists (without ``force``), or cannot be written.
         """
         top = min(_TOP, len(self.labels))
-        with whole_file(path, force=force) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with (
+            whole_file(path, force=force) as temporary,
+            # Names that are not UTF-8 are written as in `evaluation.json`.
+            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             rows = csv.writer(file, lineterminator="\n")
             if self.task == "single":
                 more = [f"{name}_{rank}" for rank in range(2, top + 1) for name in ("label", "score")]
@@ -184,7 +188,7 @@ def predict_scores(
         try:
             return load_views(path, predictor.preprocess, tta)
         except ImageError as error:
-            return error
+            return with_path(path, error)
 
     workers = workers or min(8, usable_cpus())
     ahead = pictures_a_run + 2 * workers + 1  # that many less the one in hand are in work while the model runs

@@ -52,7 +52,8 @@ def write_evaluation(
         (folder / name).unlink(missing_ok=True)
     with whole_file(folder / DOCUMENT, force=True) as temporary:
         document = dict(about or {}) | evaluation.to_document()
-        temporary.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_text(text, "utf-8", "backslashreplace")  # names that are not UTF-8
     if evaluation.confusion is not None:
         plot_confusion_matrix(evaluation.confusion, evaluation.predictions.labels, folder / MATRIX)
     mistakes = [

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from edgecls.data import LabelsFrom, Task  # noqa: TC001 - from_document resolves the annotations
 from edgecls.training.augmentation import PRESETS, Augmentation
 from edgecls.training.optimization import OptimizerName, ScheduleName  # noqa: TC001
-from edgecls_runtime.preprocess import Preprocess  # noqa: TC001
+from edgecls_runtime.preprocess import Preprocess
 
 __all__ = ["DEFAULT_LR", "DEFAULT_WEIGHT_DECAY", "Normalization", "TrainingConfig"]
 
@@ -114,8 +114,12 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if isinstance(value, float) and not math.isfinite(value):  # NaN lies in every range that click knows
-                raise ValueError(f"{name}: {value} is not a finite number")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} is {value}, not a finite number")
+        given = {"mean": self.mean, "std": self.std}
+        Preprocess().replace(
+            **{name: value for name, value in given.items() if isinstance(value, tuple)}
+        )  # refuses what it must
         if self.epochs < 1 or self.batch_size < 1 or self.accumulate < 1:
             raise ValueError(
                 f"epochs {self.epochs}, batch_size {self.batch_size}, accumulate {self.accumulate}: below 1"

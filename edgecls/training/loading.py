@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch.utils.data import DataLoader
 
+from edgecls.data import with_path
 from edgecls.training.augmentation import picture_transform
 from edgecls.training.seeding import derive_seed
-from edgecls_runtime.errors import EdgeclsError, TrainingError
+from edgecls_runtime.errors import EdgeclsError, ImageError, TrainingError
 from edgecls_runtime.preprocess import decode
 
 if TYPE_CHECKING:
@@ -79,7 +80,10 @@ class Pictures(torch.utils.data.Dataset[Any]):
         epoch, place, index = key
         torch.default_generator.manual_seed(derive_seed("picture", self.seed, epoch, place))
         sample = self.samples[index]
-        picture = picture_transform(self.augmentation, self.preprocess)(decode(sample.path, self.preprocess))
+        try:
+            picture = picture_transform(self.augmentation, self.preprocess)(decode(sample.path, self.preprocess))
+        except ImageError as error:
+            raise with_path(sample.path, error) from error
         target = torch.zeros(self.classes)
         target[list(sample.targets)] = 1
         return picture, target

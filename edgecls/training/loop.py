@@ -30,7 +30,7 @@ from edgecls.training.losses import Criterion
 from edgecls.training.progress import Progress
 from edgecls.training.run_report import write_first_batch, write_report
 from edgecls.training.seeding import derive_seed
-from edgecls.training.setup import Setup, prepare
+from edgecls.training.setup import Setup, is_out_of_memory, prepare
 from edgecls.training.stopping import StopRequest
 from edgecls_runtime.classifier import scores_from_logits
 from edgecls_runtime.errors import TrainingError
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainingResult", "train"]
 
 _VAL_BATCH = 64
+_SAVED = {"setup", "state", "world"}
 
 
 @dataclass(frozen=True)
@@ -101,48 +102,74 @@ def train(
         ProviderError: the device is not there, or cannot do what is asked.
     """
     check_arch(config.arch)
-    with joined(config.device) as here, StopRequest() as stop, _determinism(config.deterministic):
+    with joined(config.device) as here, _determinism(config.deterministic), _in_words(config, here):
         speaker = progress if progress is not None and here.is_first else Progress()
         speaker.note(f"device: {here.device}" + (f", {here.world} processes" if here.world > 1 else ""))
         if here.is_first and not resume:
             run.check_new()  # before the pictures are looked at
         saved = here.from_first(run.load_state() if here.is_first and resume else None)
-        setup = prepare(config, here, speaker, saved=None if saved is None else saved["setup"])
-        state = _State() if saved is None else _State(**saved["state"])
-        training = _Training(config, run, here, speaker, setup, state)
         if saved is not None:
-            if saved["world"] != here.world and state.step:
+            if saved.keys() != _SAVED:
                 raise TrainingError(
-                    f"{run.path}: stopped within an epoch of {saved['world']} processes, now there are {here.world}",
-                    f"Go on with {saved['world']}.",
+                    f"{run.path}: resume.pt holds {', '.join(saved) or 'nothing'}, not {', '.join(sorted(_SAVED))}",
+                    "Train again into another folder.",
                 )
-            speaker.note(f"going on with epoch {state.epoch + 1}, step {state.step + 1}")
-        elif here.is_first:
-            run.begin(config)
-            run.write_json("data.json", setup.report)
-            write_first_batch(run, setup)
-            training.save_state()
-        try:
+            if here.is_first:
+                run.remove_parts()
+                if saved["state"].get("best") is not None and not run.best.exists():  # measured at the very end
+                    raise TrainingError(
+                        f"{run.best}: no such file, and it held the best result so far",
+                        "Put it back, or train again into another folder.",
+                    )
+        setup = prepare(config, here, speaker, saved=None if saved is None else saved["setup"])
+        with StopRequest() as stop:  # before there is anything to save, a signal may have the effect it always had
+            state = _State() if saved is None else _State(**saved["state"])
+            training = _Training(config, run, here, speaker, setup, state)
+            if saved is not None:
+                if saved["world"] != here.world and state.step:
+                    raise TrainingError(
+                        f"{run.path}: stopped within an epoch of {saved['world']} processes, now there are "
+                        f"{here.world}",
+                        f"Go on with {saved['world']}.",
+                    )
+                speaker.note(f"going on with epoch {state.epoch + 1}, step {state.step + 1}")
+            elif here.is_first:
+                run.begin(config)
+                run.write_json("data.json", setup.report)
+                write_first_batch(run, setup)
+                training.save_state()
             return training.run_epochs(stop)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
+
+
+@contextlib.contextmanager
+def _in_words(config: TrainingConfig, here: Process) -> Iterator[None]:
+    """Say in our words what torch says of a training that the machine or the network is not made for."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            f"{config.arch}: batch norm cannot learn from micro-batches of one picture",
+            "Choose a larger --batch-size, or a smaller --accumulate.",
+        ) from error
+    except RuntimeError as error:
+        said = str(error).partition("\n")[0]
+        if is_out_of_memory(error):
             raise TrainingError(
-                f"{config.arch}: batch norm cannot learn from micro-batches of one picture",
-                "Choose a larger --batch-size, or a smaller --accumulate.",
+                f"out of memory on {here.device}: {said.rpartition('DefaultCPUAllocator: ')[2]}",
+                "Choose a smaller --batch-size or --image-size, or cut each batch up with --accumulate.",
             ) from error
-        except torch.OutOfMemoryError as error:
+        if config.deterministic and "deterministic implementation" in str(error):
+            raise TrainingError(str(error).partition(".")[0], "Leave out --deterministic.") from error
+        if config.compile and "InvalidCxxCompiler" in str(error):
             raise TrainingError(
-                f"out of memory on {here.device}: {str(error).splitlines()[0]}",
-                "Choose a smaller --batch-size, or cut each batch up with --accumulate.",
+                "compile: torch.compile finds no C++ compiler", "Install g++, or leave out --compile."
             ) from error
-        except RuntimeError as error:
-            if config.deterministic and "deterministic implementation" in str(error):
-                raise TrainingError(str(error).partition(".")[0], "Leave out --deterministic.") from error
-            dead = loader_death(error)
-            if dead is None:
-                raise
-            raise dead from error
+        dead = loader_death(error)
+        if dead is None:
+            raise
+        raise dead from error
 
 
 @dataclass
@@ -225,6 +252,7 @@ class _Training:
             raise self._diverged(f"the gradient's norm is {norm}")
         setup.scaler.step(setup.optimizer)
         setup.scaler.update()
+        state.sums["lr"] = max(group["lr"] for group in setup.optimizer.param_groups)  # before it is the next step's
         setup.schedule.step()
         if setup.ema is not None:
             setup.ema.update_parameters(setup.model)
@@ -238,7 +266,7 @@ class _Training:
         seconds = state.sums["seconds"]
         record: dict[str, Any] = {
             "epoch": state.epoch + 1,
-            "lr": max(group["lr"] for group in self.setup.optimizer.param_groups),
+            "lr": state.sums["lr"],
             "loss": loss / images,
         }
         if self._counts_accuracy:
@@ -379,9 +407,10 @@ class _Training:
         self.progress.step(sums["loss"] / sums["images"], accuracy, rate)
 
     def _diverged(self, found: str) -> TrainingError:
-        state = self.state
+        state, steps = self.state, self.setup.batches.steps
+        place = f"at epoch {state.epoch + 1}, step {state.step + 1} of {steps}"
         return TrainingError(
-            f"{found} at epoch {state.epoch + 1}, step {state.step + 1} of {self.setup.batches.steps}",
+            f"{found} {place if state.step < steps else f'after epoch {state.epoch + 1}'}",
             f"Lower --lr, or limit the gradient with --clip-norm 1; {self.run.path} keeps the checkpoints so far.",
         )
 

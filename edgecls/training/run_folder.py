@@ -59,6 +59,8 @@ class RunFolder:
             advice = f"go on with it: edgecls train --resume {self.path}" if self._resume.exists() else "remove it"
             raise OutputError(f"{self.path}: exists already", f"Choose another --output, or {advice}")
         nearest = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
+        if not nearest.is_dir():
+            raise OutputError(f"{self.path}: cannot be made: {nearest} is a file", "Choose another --output.")
         if not os.access(nearest, os.W_OK):
             raise OutputError(f"{self.path}: the folder {nearest} may not be written to", "Choose another --output.")
 
@@ -88,7 +90,7 @@ class RunFolder:
                 f"{self.path}: is no run folder: config.json cannot be read ({error.strerror})",
                 "Name the folder that edgecls train wrote.",
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TrainingError(f"{self._config}: is not valid JSON: {error}", "Train again.") from error
         try:
             config: TrainingConfig = from_document(TrainingConfig, document, str(self._config))
@@ -118,12 +120,20 @@ class RunFolder:
         try:
             state = read_torch_file(self._resume)
         except CheckpointError as error:
-            raise TrainingError(error.cause, f"Train again from the last checkpoint: --weights {self.last}") from error
+            again = (
+                f" from the last checkpoint: --weights {self.last}" if self.last.exists() else " into another folder."
+            )
+            raise TrainingError(error.cause, f"Train again{again}") from error
         if not isinstance(state, dict) or state.pop("format", None) != _FORMAT:
             raise TrainingError(
                 f"{self._resume}: is not of format {_FORMAT!r}", "Go on with the edgecls that wrote it."
             )
         return state
+
+    def remove_parts(self) -> None:
+        """Remove what a training that was killed while it saved has left of its files."""
+        for part in self.path.glob(".*.????????.part"):
+            part.unlink(missing_ok=True)
 
     def write_history(self, history: Sequence[dict[str, Any]]) -> None:
         """Write a line of figures for each epoch."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from edgecls.training.distributed import Process
     from edgecls.training.progress import Progress
 
-__all__ = ["Setup", "prepare"]
+__all__ = ["Setup", "is_out_of_memory", "prepare"]
 
 
 @dataclass(kw_only=True)
@@ -109,30 +109,32 @@ def prepare(config: TrainingConfig, here: Process, progress: Progress, *, saved:
         TrainingError: the parts do not fit together.
         ProviderError: the device cannot do what the config asks.
     """
-    _check_device(config, here)
-    dataset, report = _find_pictures(config, here, progress)
-    classes = len(dataset.labels)
+    _check_config(config, here)
+    found = _find_pictures(config, here)
+    classes = len(found.labels)
     if saved is None:
         start = transfer.start_from(
             config.arch,
             config.weights,
-            dataset.labels,
+            found.labels,
             preprocess=config.preprocess,
             image_size=config.image_size,
             seed=config.seed,
         )
-        model, weights = start.model, start.weights
-        preprocess = _normalized(config, start.preprocess, dataset, here, progress)
-        for note in start.notes:
-            progress.note(note)
+        model, weights, preprocess = start.model, start.weights, start.preprocess
     else:
-        if saved["data"] != _digest(dataset):
-            raise DataError(
-                f"{config.data}: its pictures or labels have changed since the training began",
-                "Put back what was there, or begin another training from the last weights: --weights RUN/last.pt",
-            )
         preprocess, weights = from_document(Preprocess, saved["preprocess"], "resume.pt"), saved["weights"]
         model = build(config.arch, num_classes=classes, image_size=preprocess.crop_size[0])
+    dataset, report = _look_at_pictures(config, found, preprocess, here, progress)
+    if saved is None:
+        preprocess = _normalized(config, preprocess, dataset, here, progress)
+        for note in start.notes:
+            progress.note(note)
+    elif saved["data"] != _digest(dataset):
+        raise DataError(
+            f"{config.data}: its pictures or labels have changed since the training began",
+            "Put back what was there, or begin another training from the last weights: --weights RUN/last.pt",
+        )
     model = _placed(model, config, here)
     _check_takes(model, config, preprocess, here)
     head = transfer.head_of(config.arch, image_size=preprocess.crop_size[0])
@@ -145,6 +147,10 @@ def prepare(config: TrainingConfig, here: Process, progress: Progress, *, saved:
         seed=config.seed,
         weights=balancing_weights(dataset.train, classes) if config.balanced_sampling else None,
     )
+    if batches.batch_size < config.batch_size:
+        progress.note(
+            f"batch size: {batches.batch_size}, for there are only {len(dataset.train)} pictures to learn from"
+        )
     class_weights = None
     if config.class_weights == "balanced":
         class_weights = balanced_class_weights(dataset.train, classes, config.task).to(here.device)
@@ -188,7 +194,17 @@ def prepare(config: TrainingConfig, here: Process, progress: Progress, *, saved:
     return setup
 
 
-def _check_device(config: TrainingConfig, here: Process) -> None:
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether that is what torch says; of the CPU's memory it has no class of its own to say so."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def _check_config(config: TrainingConfig, here: Process) -> None:
+    if config.preprocess is not None and config.preprocess.input_layout != "NCHW-float":
+        raise TrainingError(
+            f"preprocess: input_layout is {config.preprocess.input_layout}, and networks learn from NCHW-float",
+            "Leave it out; `edgecls export --embed-preprocess` makes such a model of what was learnt.",
+        )
     kind = here.device.type
     if config.amp == "fp16" and kind != "cuda":
         raise ProviderError(f"amp fp16: not on {kind}", "Use --amp bf16, or --device cuda.")
@@ -196,8 +212,8 @@ def _check_device(config: TrainingConfig, here: Process) -> None:
         raise ProviderError(f"sync_batchnorm: not on {kind}", "Leave out --sync-batchnorm, or use --device cuda.")
 
 
-def _find_pictures(config: TrainingConfig, here: Process, progress: Progress) -> tuple[Dataset, dict[str, Any]]:
-    """Find and look at the pictures in the first process; the others hear of it."""
+def _find_pictures(config: TrainingConfig, here: Process) -> Dataset:
+    """Find the pictures in the first process; the others hear of it."""
     if not here.is_first:
         return here.from_first(None)
     dataset = find_samples(
@@ -209,8 +225,23 @@ def _find_pictures(config: TrainingConfig, here: Process, progress: Progress) ->
         labels=config.labels,
     )
     dataset.require_val()  # before each picture is looked at
+    if config.task == "single" and len(dataset.labels) < 2:
+        raise DataError(
+            f"{config.data}: has one class ({dataset.labels[0]}), and there is nothing to tell apart",
+            "Name another class in --labels and add pictures of it; or say --task multilabel.",
+        )
+    return here.from_first(dataset)
+
+
+def _look_at_pictures(
+    config: TrainingConfig, dataset: Dataset, preprocess: Preprocess, here: Process, progress: Progress
+) -> tuple[Dataset, dict[str, Any]]:
+    """Look at the pictures in the first process, through what the network will see them; the others hear of it."""
+    if not here.is_first:
+        return here.from_first(None)
     total = len(dataset.train) + len(dataset.val)
-    report = inspect_data(dataset, progress=progress.pictures("looking at pictures", total))
+    advance = progress.pictures("looking at pictures", total)
+    report = inspect_data(dataset, preprocess=preprocess, progress=advance)
     progress.note(str(report))
     report.require(strict=config.strict, allow_duplicates=config.allow_duplicates)
     return here.from_first((report.dataset, report.to_document()))
@@ -256,6 +287,8 @@ def _check_takes(model: nn.Module, config: TrainingConfig, preprocess: Preproces
         with torch.inference_mode():
             model.eval()(torch.zeros(1, 3, *preprocess.crop_size, device=here.device))
     except (RuntimeError, ValueError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
         height, width = preprocess.crop_size
         raise TrainingError(
             f"{config.arch} does not take pictures of {width}x{height}: {str(error).splitlines()[0]}",
@@ -291,6 +324,9 @@ def _restore(setup: Setup, saved: dict[str, Any]) -> None:
     try:
         setup.model.load_state_dict(saved["model"])
         setup.optimizer.load_state_dict(saved["optimizer"])
+        for group in setup.optimizer.param_groups:  # torch takes another optimizer's, and fails in the first step
+            if missing := setup.optimizer.defaults.keys() - group.keys():
+                raise ValueError(f"it is of an optimizer without {', '.join(sorted(missing))}")
         setup.schedule.load_state_dict(saved["schedule"])
         setup.scaler.load_state_dict(saved["scaler"])
         if setup.ema is not None:

@@ -371,6 +371,7 @@ def test_json_with_several_labels_or_none(tmp_path):
     ("document", "cause"),
     [
         ("{", "list.json: cannot be read: "),
+        ("[" * 100_000, "list.json: cannot be read: "),
         ('{"a.jpg": "cat"}', "list.json: is not a list"),
         ("[]", "no pictures to learn from"),
         ('["a.jpg"]', r'list.json\[0\]: is "a.jpg"'),

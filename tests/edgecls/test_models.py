@@ -64,6 +64,9 @@ def test_archs_with_auxiliary_heads_answer_with_logits_alone(arch):
 def test_only_vision_transformers_are_built_for_a_picture_size():
     assert models.skeleton("vit_b_32", image_size=384).image_size == 384
     assert models.skeleton("vit_h_14").image_size == 518  # its default preset's
+    with pytest.raises(ModelError, match="vit_b_16 does not take pictures of 40x40: .* patches of 16x16") as caught:
+        models.skeleton("vit_b_16", image_size=40)
+    assert "a multiple of 16" in caught.value.remedy
     assert models.skeleton(SMALL, image_size=384)
 
 

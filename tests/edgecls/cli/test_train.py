@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("torch", reason="training needs torch; elsewhere the command says so (test_small_commands.py)")
 
@@ -97,8 +98,13 @@ def test_wrong_usage_is_status_2(in_process: Run, tmp_path: Path) -> None:
         (["data", "--preprocess", "imagenet", "--image-size", "64"], "both say the size"),
         (["data", "--augment", "wild"], "'wild' is not one of"),
         (["data", "--epochs", "0"], "0 is not in the range"),
-        (["data", "--lr", "nan"], "lr: nan is not a finite number"),
-        (["data", "--warmup-epochs", "inf"], "warmup_epochs: inf is not a finite number"),
+        (["data", "--warmup-epochs", "nan"], "'--warmup-epochs': 'nan' is not a finite number"),
+        (["data", "--label-smoothing", "nan"], "'--label-smoothing': 'nan' is not a finite number"),
+        (["data", "--lr", "inf"], "'--lr': 'inf' is not a finite number"),
+        (["data", "--std", "0"], "std (0.0, 0.0, 0.0) must be positive"),
+        (["data", "--mean", "0,nan,0"], "mean (0.0, nan, 0.0) must be finite"),
+        (["data", "--image-size", "7169"], "7169 is not in the range"),
+        (["data", "--seed", 2**64], f"{2**64} is not in the range"),
     ):
         done = in_process("train", *arguments)
         assert done.returncode == 2, (arguments, done.stderr)
@@ -129,6 +135,7 @@ def test_what_cannot_be_trained_on_is_refused_and_nothing_is_left(
         ([data, "--device", "mps"], "device mps", "cpu"),
         ([data, "--amp", "fp16"], "amp fp16: not on cpu", "bf16"),
         ([data, "--output", "text.pt"], "text.pt: is a file", "--output"),
+        (["absent", "--output", "text.pt/run"], "text.pt/run: cannot be made: ", "--output"),
         ([data, "--teacher", "absent.pt"], "absent.pt: no such file", "Check the path"),
         (["--resume", "empty"], "empty: is no run folder", "edgecls train"),
     ):
@@ -171,6 +178,15 @@ def test_the_machine_may_change_when_a_training_goes_on(
     refused(in_process("train", "--resume", "run", "--device", "mps"), "device mps", "cpu")
     for option in (["--output", "other"], ["--epochs", 5], ["--no-flip"]):
         assert in_process("train", "--resume", "run", *option).returncode == 2
+
+
+def test_a_picture_that_is_too_large_is_said_in_our_words_alone(edgecls: Run, colours: Draw) -> None:
+    data = colours()
+    Image.new("1", (9500, 9500)).save(data / "train" / "red" / "large.png")
+    done = edgecls("train", data, *QUICK, "--strict")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "large.png: 9500x9500 is 90,250,000 pixels, over the limit" in done.stderr
 
 
 def test_tensorboard_is_asked_for_before_anything_else(in_process: Run, refused: Refused, colours: Draw) -> None:

@@ -50,6 +50,22 @@ def test_a_second_split_without_train_and_a_class_of_that_name(tmp_path: Path) -
     assert found(find_evaluation_data(tmp_path, ("test", "bee")), tmp_path) == [("test/bee/2.png", (0,))]
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_class_called_train(tmp_path: Path, split: str) -> None:
+    put(*(tmp_path / half / label / "1.png" for half in ("train", "val") for label in ("bus", "train")))
+    data = find_evaluation_data(tmp_path, ("bus", "train"), split=split)  # type: ignore[arg-type]
+    assert found(data, tmp_path) == [(f"{split}/bus/1.png", (0,)), (f"{split}/train/1.png", (1,))]
+
+
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    put(tmp_path / "store" / "1.png")
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "bee").symlink_to(tmp_path / "store")
+    assert found(find_evaluation_data(tmp_path / "val", LABELS), tmp_path) == [("val/bee/1.png", (2,))]
+    put(tmp_path / "val" / "stray.png")
+    assert unlabelled_pictures(tmp_path / "val") is None
+
+
 def test_splits_that_are_not_there(tmp_path: Path) -> None:
     put(tmp_path / "train" / "ant" / "1.png")
     with pytest.raises(DataError, match="has train/ but none of val/") as raised:

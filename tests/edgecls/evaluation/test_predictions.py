@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import threading
 import time
 from pathlib import Path
@@ -84,6 +85,14 @@ def test_unreadable_pictures_are_named_and_left_out(pictures: list[Path], tmp_pa
         predict(model(), [pictures[3]])
     with pytest.raises(DataError, match="none of the 0 pictures"):
         predict(model(), [])
+
+
+def test_a_picture_whose_resize_is_refused_is_named(tmp_path: Path) -> None:
+    strip = tmp_path / "strip.png"
+    Image.new("RGB", (1, 30_000)).save(strip)
+    predictor = dataclasses.replace(model(), preprocess=PREPROCESS.replace(resize_size=64))
+    _, unreadable = predict_scores(predictor, [strip])
+    assert unreadable[0].cause.startswith(f"{strip}: 1x30000 picture, resized: ")
 
 
 def test_decoding_is_bounded_and_goes_on_while_the_model_runs(

@@ -162,6 +162,15 @@ def test_an_unreadable_picture_is_an_error_of_its_own(pictures, workers, damage)
     assert multiprocessing.active_children() == []
 
 
+def test_a_picture_whose_resize_is_refused_is_named(pictures, draw, tmp_path):
+    strip = draw(tmp_path / "strip.png", size=(1, 4000))
+    wide = dataclasses.replace(pictures.preprocess, resize_size=512)
+    strips = Pictures([Sample(strip, (0,))], 1, wide, PRESETS["none"])
+    with pytest.raises(ImageError) as caught:
+        strips.load((0, 0, 0))
+    assert caught.value.cause.startswith(f"{strip}: 1x4000 picture, resized: ")
+
+
 class Dying(Pictures):
     def __getitem__(self, key):
         if key[1] == 5:

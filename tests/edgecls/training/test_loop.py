@@ -24,6 +24,7 @@ from edgecls.training.loop import TrainingResult, train
 from edgecls.training.progress import Progress
 from edgecls.training.run_folder import RunFolder
 from edgecls_runtime.errors import DataError, ImageError, OutputError, ProviderError, TrainingError
+from edgecls_runtime.preprocess import Preprocess
 
 Draw = Callable[..., Path]
 
@@ -192,9 +193,12 @@ def test_a_finished_training_resumed_changes_nothing(colours: Draw, tmp_path: Pa
     run = RunFolder(tmp_path / "run")
     first = train(config_for(colours()), run)
     before = run.last.read_bytes()
+    part = run.path / ".resume.pt.0123abcd.part"
+    part.touch()
     again = train(run.config(), run, resume=True)
     assert dataclasses.asdict(again) == dataclasses.asdict(first)
     assert run.last.read_bytes() == before
+    assert not part.exists()
 
 
 def test_micro_batches_learn_what_whole_batches_learn(colours: Draw, tmp_path: Path) -> None:
@@ -304,6 +308,13 @@ def test_nothing_better_for_so_long_ends_it(colours: Draw, tmp_path: Path) -> No
     assert any("ended early" in note for note in listener.notes)
 
 
+def test_the_learning_rate_of_an_epoch_is_the_one_it_learnt_at(colours: Draw, tmp_path: Path) -> None:
+    config = config_for(colours(train=3, val=1), epochs=4, lr=1e-3, schedule="step", step_epochs=1, warmup_epochs=0)
+    listener = Listener()
+    train(config, RunFolder(tmp_path / "run"), progress=listener)
+    assert [record["lr"] for record in listener.records] == pytest.approx([1e-3, 1e-4, 1e-5, 1e-6])
+
+
 def test_mean_and_std_are_measured_when_asked(colours: Draw, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     train(config_for(colours(classes=2), epochs=1, mean="auto", std="auto"), run)
@@ -345,6 +356,14 @@ def test_a_loss_that_is_not_finite_stops_it_and_the_checkpoints_stay(
     assert all(bool(torch.isfinite(value).all()) for value in weights_of(run.last).values())
     monkeypatch.undo()
     assert train(run.config(), run, resume=True).epochs == 2
+
+
+def test_a_val_split_that_is_not_finite_is_after_the_epoch(
+    colours: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "_collate", explode(after=4))
+    with pytest.raises(TrainingError, match="a logit of the val split is not finite after epoch 1\n"):
+        train(config_for(colours()), RunFolder(tmp_path / "run"))
 
 
 def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
@@ -398,6 +417,33 @@ def test_unreadable_pictures_are_left_out_or_refused(colours: Draw, tmp_path: Pa
     assert report["train"]["red"] == 11
 
 
+def test_pictures_are_looked_at_through_what_the_network_sees(colours: Draw, draw: Draw, tmp_path: Path) -> None:
+    data, listener = colours(train=4, val=2), Listener()
+    draw(data / "val" / "red" / "strip.png", size=(8, 4000))  # resized to 256 it is no picture too large, to 549 it is
+    config = config_for(data, epochs=1, image_size=480, batch_size=12, arch="squeezenet1_1")
+    assert train(config, RunFolder(tmp_path / "run"), progress=listener).epochs == 1
+    assert any("red/strip.png: 8x4000 picture, resized: " in note for note in listener.notes)
+
+
+def test_a_batch_larger_than_the_data_is_said(colours: Draw, tmp_path: Path) -> None:
+    listener = Listener()
+    train(config_for(colours(), epochs=1, batch_size=1000), RunFolder(tmp_path / "run"), progress=listener)
+    assert "batch size: 36, for there are only 36 pictures to learn from" in listener.notes
+
+
+def test_one_class_alone_is_refused(colours: Draw, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has one class \(red\), and there is nothing to tell apart"):
+        train(config_for(colours(classes=1), labels=("red",)), RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_preprocess_for_graphs_that_normalize_is_refused(colours: Draw, tmp_path: Path) -> None:
+    preprocess = Preprocess(resize_size=32, crop_size=(32, 32), input_layout="NHWC-uint8")
+    with pytest.raises(TrainingError, match="input_layout is NHWC-uint8"):
+        train(config_for(colours(), image_size=None, preprocess=preprocess), RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_training_is_not_overwritten(colours: Draw, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     train(config_for(colours(), epochs=1), run)
@@ -422,6 +468,26 @@ def test_a_state_that_does_not_fit_is_refused(colours: Draw, tmp_path: Path) -> 
     other = dataclasses.replace(run.config(), arch="squeezenet1_1")
     with pytest.raises(TrainingError, match=r"resume\.pt does not fit config\.json"):
         train(other, run, resume=True)
+    other = dataclasses.replace(run.config(), optimizer="sgd")
+    with pytest.raises(TrainingError, match=r"does not fit config\.json: it is of an optimizer without .*momentum"):
+        train(other, run, resume=True)
+    run.best.rename(tmp_path / "best.pt")
+    with pytest.raises(TrainingError, match=r"run/best\.pt: no such file, and it held the best result so far"):
+        train(run.config(), run, resume=True)
+    run.save_state({})
+    with pytest.raises(TrainingError, match="resume.pt holds nothing, not setup, state, world"):
+        train(run.config(), run, resume=True)
+
+
+def test_a_signal_before_there_is_anything_to_save_ends_it(colours: Draw, tmp_path: Path) -> None:
+    class Stopping(Progress):
+        def pictures(self, what: str, total: int) -> Callable[[int], object]:
+            signal.raise_signal(signal.SIGINT)
+            return super().pictures(what, total)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config_for(colours()), RunFolder(tmp_path / "run"), progress=Stopping())
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("arch", "size"), [("alexnet", 32), ("maxvit_t", 40)])
@@ -438,12 +504,21 @@ def test_batch_norm_needs_more_than_one_picture(colours: Draw, tmp_path: Path) -
     assert "--accumulate" in caught.value.remedy
 
 
-def test_out_of_memory_is_said_in_a_line(colours: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("tried to allocate 20 GiB\nmore"),
+        RuntimeError("err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 20 GiB"),
+    ],
+)
+def test_out_of_memory_is_said_in_a_line(
+    colours: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
     def starve(*_: object) -> None:
-        raise torch.OutOfMemoryError("tried to allocate 20 GiB\nmore")
+        raise error
 
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", starve)
-    with pytest.raises(TrainingError, match=r"(?m)out of memory on cpu: tried to allocate 20 GiB$") as caught:
+    with pytest.raises(TrainingError, match=r"(?m)out of memory on cpu: .*tried to allocate 20 GiB$") as caught:
         train(config_for(colours()), RunFolder(tmp_path / "run"))
     assert "--accumulate" in caught.value.remedy
 
@@ -456,6 +531,16 @@ def test_what_cannot_be_deterministic_is_said(colours: Draw, tmp_path: Path, mon
     with pytest.raises(TrainingError, match="upsample_backward does not have a deterministic") as caught:
         train(config_for(colours(), deterministic=True), RunFolder(tmp_path / "run"))
     assert "--deterministic" in caught.value.remedy
+
+
+def test_a_compiler_that_is_not_there_is_said(colours: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found in torch._inductor.config.cpp.cxx")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.raises(TrainingError, match="finds no C\\+\\+ compiler") as caught:
+        train(config_for(colours(), compile=True), RunFolder(tmp_path / "run"))
+    assert caught.value.remedy == "Install g++, or leave out --compile."
 
 
 def test_the_process_is_left_as_it_was(colours: Draw, tmp_path: Path) -> None:

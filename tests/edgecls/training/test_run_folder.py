@@ -108,6 +108,9 @@ def test_a_config_is_read_by_people_too(run):
         ({"unfreeze_after": 2}, "there is nothing frozen"),
         ({"distillation": 0.7}, "there is no teacher"),
         ({"image_size": 64, "preprocess": Preprocess()}, "both say the size"),
+        ({"ema": float("nan")}, "ema is nan, not a finite number"),
+        ({"warmup_epochs": float("inf")}, "warmup_epochs is inf, not a finite number"),
+        ({"mean": "auto", "std": (0.5, -1.0, 0.5)}, "std .* must be positive"),
     ],
 )
 def test_a_config_that_contradicts_itself_is_refused(wrong, words):
@@ -142,8 +145,8 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "run").touch()
     with pytest.raises(OutputError, match="run: is a file"):
         RunFolder(tmp_path / "run").begin(CONFIG)
-    with pytest.raises(OutputError, match="run/deeper: cannot be made: Not a directory"):
-        RunFolder(tmp_path / "run" / "deeper").begin(CONFIG)
+    with pytest.raises(OutputError, match="run/deeper: cannot be made: .*run is a file"):
+        RunFolder(tmp_path / "run" / "deeper").check_new()
 
 
 # --- a damaged config ---
@@ -162,6 +165,7 @@ def test_a_file_is_no_folder(tmp_path):
         ('{"data": "a", "arch": "b", "epochs": 0}', "config.json: epochs 0"),
         ('{"data": "a", "arch": "b", "augmentation": {"flip": 3}}', "config.json: augmentation: flip 3"),
         ("\xff", "config.json: is not valid JSON"),
+        ("[" * 100_000, "config.json: is not valid JSON"),
     ],
 )
 def test_a_damaged_config_is_refused(run, text, cause):
@@ -205,6 +209,13 @@ def test_a_state_comes_back(run):
     assert sorted(path.name for path in run.path.iterdir()) == ["config.json", "resume.pt"]
 
 
+def test_what_a_kill_has_left_of_a_file_is_removed(run):
+    (run.path / ".resume.pt.0123abcd.part").touch()
+    (run.path / ".hidden.part").touch()
+    run.remove_parts()
+    assert sorted(path.name for path in run.path.iterdir()) == [".hidden.part", "config.json"]
+
+
 def test_there_is_nothing_to_go_on_from(run):
     with pytest.raises(TrainingError, match="resume.pt: no such file, so there is nothing to go on from") as caught:
         run.load_state()
@@ -214,6 +225,8 @@ def test_there_is_nothing_to_go_on_from(run):
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "text"])
 def test_a_damaged_state_is_refused_and_names_the_last_checkpoint(run, damage):
     run.save_state({"model": torch.rand(1000)})
+    if damage != "empty":
+        run.last.touch()
     path = run.path / "resume.pt"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -221,7 +234,8 @@ def test_a_damaged_state_is_refused_and_names_the_last_checkpoint(run, damage):
     path.write_bytes(damaged)
     with pytest.raises(TrainingError, match="resume.pt: ") as caught:
         run.load_state()
-    assert caught.value.remedy == f"Train again from the last checkpoint: --weights {run.path / 'last.pt'}"
+    last = f" from the last checkpoint: --weights {run.path / 'last.pt'}"
+    assert caught.value.remedy == f"Train again{last if damage != 'empty' else ' into another folder.'}"
 
 
 @pytest.mark.parametrize("document", [{"epoch": 1}, {"format": "edgecls.training.loop/2"}, [1, 2]])
