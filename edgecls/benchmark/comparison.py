@@ -9,13 +9,13 @@ intervals wide and verdicts inconclusive, not wrong. A slow-down of just what is
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass, fields
 from itertools import accumulate, pairwise
 from statistics import median_low
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from edgecls.benchmark.document import Document, Fingerprint, Run, Setup
+from edgecls.benchmark.pairing import pair_runs, why_incomplete
 from edgecls_runtime.errors import BenchmarkError, OtherMachineError
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ __all__ = [
     "Verdict",
     "check_comparable",
     "compare",
-    "setup_key",
 ]
 
 Verdict: TypeAlias = Literal["pass", "inconclusive", "regression"]
@@ -199,12 +198,11 @@ def compare(
         raise ValueError(f"max_regression is {max_regression}, must be a share of 0 or more")
     sides = _sides(baseline, contender, names)
     warnings = check_comparable(baseline, contender, any_machine=any_machine, names=names)
-    pairs = _pairs(baseline, contender, sides)
+    pairs = pair_runs(baseline, contender, (sides[0].name, sides[1].name))
     error = (1 - CONFIDENCE) / 2 / (looks * max(1, len(pairs)))
     for side, document in zip(sides, (baseline, contender), strict=True):
         if not document.complete:
-            reason = document.failure or next((run.failure for run in document.runs if run.failure), "it ended early")
-            warnings.append(f"{side.name} is not complete ({reason}): it cannot pass")
+            warnings.append(f"{side.name} is not complete ({why_incomplete(document)}): it cannot pass")
         for doubt in dict.fromkeys(doubt for run in document.runs for doubt in run.doubts):
             warnings.append(f"{side.name}: {doubt}")
     return Comparison(
@@ -294,35 +292,6 @@ def _check_work(baseline: Document, contender: Document, sides: Sequence[Side]) 
         if old != new:
             found.append(f"{name} is {new or 'not there'}, was {old or 'not there'}")
     return found
-
-
-def _pairs(baseline: Document, contender: Document, sides: Sequence[Side]) -> list[tuple[Run, Run]]:
-    """Return the runs of each setup, in the contender's order."""
-    keyed = []
-    for side, document in zip(sides, (baseline, contender), strict=True):
-        keys = [setup_key(run.setup) for run in document.runs]
-        for key, count in Counter(keys).items():
-            if count > 1:
-                raise BenchmarkError(
-                    f"{side.name}: has {count} runs of one setup: {document.runs[keys.index(key)].setup}",
-                    "Measure again: edgecls bench MODEL --json FILE",
-                )
-        keyed.append(dict(zip(keys, document.runs, strict=True)))
-    were, are = keyed
-    for mine, others, side, other in ((were, are, sides[0], sides[1]), (are, were, sides[1], sides[0])):
-        alone = [run.setup for key, run in mine.items() if key not in others]
-        if alone:
-            raise BenchmarkError(
-                f"{other.name}: lacks a setup that {side.name} has: {alone[0]} ({alone[0].engine})",
-                "Measure both with the same --provider, --threads, --batch and --scenario.",
-            )
-    return [(were[key], run) for key, run in are.items()]
-
-
-def setup_key(setup: Setup) -> tuple[object, ...]:
-    """Return what two runs of one setup share: all but the engine's version, which may be what is compared."""
-    name, _, rest = setup.engine.partition(" ")
-    return setup.scenario, setup.batch_size, setup.threads, setup.provider, name, rest.partition(" ")[2]
 
 
 def _row(was: Run, now: Run, max_regression: float, error: float, *, in_turn: bool) -> Row:

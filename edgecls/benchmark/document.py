@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["SCHEMA", "STAGES", "ColdStart", "Document", "Fingerprint", "Measured", "Model", "Pictures", "Run", "Setup"]
+__all__ = [
+    "NEVER_LOADED",
+    "SCHEMA",
+    "STAGES",
+    "ColdStart",
+    "Document",
+    "Fingerprint",
+    "Measured",
+    "Model",
+    "Pictures",
+    "Run",
+    "Setup",
+]
 
 SCHEMA = "edgecls.bench/1"
 
@@ -22,6 +34,9 @@ _MOST = 1e15
 
 STAGES = ("read", "decode", "resize", "normalize", "run", "top_k")
 """What one picture goes through, in this order."""
+
+NEVER_LOADED = "none"
+"""The engine of a setup that failed before its model was loaded; its provider is the one that was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

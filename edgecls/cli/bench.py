@@ -113,6 +113,7 @@ def bench(
     from edgecls.benchmark.files import read, write
     from edgecls.benchmark.fingerprint import this_fingerprint
     from edgecls.benchmark.measurement import Measurement, describe_model
+    from edgecls.benchmark.pairing import check_setups
     from edgecls.benchmark.picture_sets import open_pictures
     from edgecls.benchmark.setups import orders_for
 
@@ -122,6 +123,7 @@ def bench(
     targets = verdict_files(markdown, junit, verdict_json, force=force)
     check_pages([json_file, html_file], charts, force=force)
     earlier = None if baseline is None else read(baseline)
+    names = str(baseline), model
     description = describe_model(model)
     with open_pictures(images) as pictures:
         if pictures.left_out:
@@ -131,7 +133,8 @@ def bench(
             here = dataclasses.replace(
                 earlier, machine=this_fingerprint(), model=description, pictures=pictures.description
             )
-            check_comparable(earlier, here, any_machine=any_machine, names=(str(baseline), model))
+            check_comparable(earlier, here, any_machine=any_machine, names=names)
+            check_setups(earlier, orders, names)
         measurement = Measurement(orders, _effort(duration, iterations, quick, cold_starts))
         interruption = measure(measurement)
         document = measurement.to_document(
@@ -152,7 +155,7 @@ def bench(
     comparison = None
     if earlier is not None:
         comparison = compare_documents(
-            earlier, document, max_regression=max_regression, any_machine=any_machine, names=(str(baseline), model)
+            earlier, document, max_regression=max_regression, any_machine=any_machine, names=names
         )
         tell(comparison, targets, force=force)
     documents = (document,) if earlier is None else (earlier, document)

@@ -8,8 +8,9 @@ import pytest
 from drawn_documents import document, run, setup
 
 from edgecls.benchmark import intervals
-from edgecls.benchmark.comparison import Comparison, compare, setup_key
+from edgecls.benchmark.comparison import Comparison, compare
 from edgecls.benchmark.document import Document
+from edgecls.benchmark.pairing import setup_key
 from edgecls_runtime.errors import BenchmarkError, OtherMachineError
 
 

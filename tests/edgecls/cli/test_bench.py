@@ -258,6 +258,7 @@ def test_help_needs_no_numpy() -> None:
         ({}, 4, "tiny.onnx: was measured on another machine than base.json: cpu is "),
         ({"here": True}, 1, "tiny.onnx: measured tiny, base.json mobilenet_v2"),
         ({"here": True, "arch": "tiny"}, 1, "was measured on other pictures than base.json"),
+        ({"here": True, "arch": "tiny", "alike": True}, 1, "tiny.onnx: lacks a setup that base.json has: singlestream"),
         ({"text": "{"}, 1, "base.json: is not valid JSON"),
         (
             {"text": '{"schema": "edgecls.bench/2"}'},
@@ -280,8 +281,12 @@ def test_a_baseline_that_fits_nothing_is_refused_before_anything_is_measured(
 
     from edgecls.benchmark import files, measurement
     from edgecls.benchmark.fingerprint import this_fingerprint
+    from edgecls.benchmark.picture_sets import open_pictures
 
     base = document(run(40))
+    if "alike" in changed:
+        with open_pictures(photos) as found:
+            base = dataclasses.replace(base, pictures=found.description)
     if "here" in changed:
         base = dataclasses.replace(base, machine=this_fingerprint())
     base = dataclasses.replace(base, model=dataclasses.replace(base.model, arch=changed.get("arch", base.model.arch)))
