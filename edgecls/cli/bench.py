@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from .bench_ab import ab
 from .bench_compare import compare, tell, verdict_files, verdict_options
 from .bench_report import report
-from .bench_results import SECONDS, check_pages, early_end, measure, page_options, write_pages
+from .bench_results import SECONDS, check_targets, early_end, measure, page_options, write_pages
 from .bench_setups import asked_setups, given_options, setup_options
 from .default_command import DefaultCommand
 from .sections import headed, section
@@ -120,8 +120,8 @@ def bench(
     asked = asked_setups(**setups)
     if baseline is None:
         _refuse_without_baseline(ctx)
-    targets = verdict_files(markdown, junit, verdict_json, force=force)
-    check_pages([json_file, html_file], charts, force=force)
+    targets = verdict_files(markdown, junit, verdict_json)
+    check_targets([json_file, html_file, *targets.values()], charts, force=force)
     earlier = None if baseline is None else read(baseline)
     names = str(baseline), model
     description = describe_model(model)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .bench_compare import tell, verdict_files, verdict_options
-from .bench_results import SECONDS, check_pages, early_end, measure, page_options, write_pages
+from .bench_results import SECONDS, check_targets, early_end, measure, page_options, write_pages
 from .bench_setups import asked_setups, given_options, setup_options
 from .sections import SectionedCommand, headed, section
 
@@ -83,8 +83,8 @@ def ab(
     asked = asked_setups(**setups)
     if setups["spinning"]:
         raise click.UsageError("--spinning would take the CPUs from the other model's turn: leave it out.")
-    targets = verdict_files(markdown, junit, verdict_json, force=force)
-    check_pages([*(json_files or ()), html_file], charts, force=force)
+    targets = verdict_files(markdown, junit, verdict_json)
+    check_targets([*(json_files or ()), html_file, *targets.values()], charts, force=force)
     models = describe_model(baseline), describe_model(contender)
     effort = QUICK if quick else Effort()
     if duration is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .bench_results import check_pages, page_options, write_pages
+from .bench_results import check_targets, page_options, write_pages
 from .sections import SectionedCommand, headed, section
 
 if TYPE_CHECKING:
@@ -67,21 +67,10 @@ def verdict_options(command: _Command) -> _Command:
     return command
 
 
-def verdict_files(
-    markdown: Path | None, junit: Path | None, verdict_json: Path | None, *, force: bool
-) -> dict[str, Path]:
-    """Return where to write the verdict, by format; refuse now what could not be written later.
-
-    Raises:
-        OutputError: a file exists already (without ``force``), or cannot be written.
-    """
-    from edgecls_runtime.output import check_writable
-
+def verdict_files(markdown: Path | None, junit: Path | None, verdict_json: Path | None) -> dict[str, Path]:
+    """Return where to write the verdict, by format."""
     named = {"markdown": markdown, "junit": junit, "json": verdict_json}
-    targets = {name: path for name, path in named.items() if path is not None}
-    for path in targets.values():
-        check_writable(path, force=force)
-    return targets
+    return {name: path for name, path in named.items() if path is not None}
 
 
 def tell(comparison: Comparison, targets: Mapping[str, Path], *, force: bool) -> None:
@@ -132,8 +121,8 @@ def compare(
     from edgecls.benchmark.comparison import compare as compare_documents
     from edgecls.benchmark.files import read
 
-    targets = verdict_files(markdown, junit, verdict_json, force=force)
-    check_pages([html_file], charts, force=force)
+    targets = verdict_files(markdown, junit, verdict_json)
+    check_targets([html_file, *targets.values()], charts, force=force)
     documents = read(baseline), read(contender)
     comparison = compare_documents(
         *documents, max_regression=max_regression, any_machine=any_machine, names=(baseline, contender)

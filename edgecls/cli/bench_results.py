@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgecls.benchmark.comparison import Comparison
     from edgecls.benchmark.document import Document
 
-__all__ = ["SECONDS", "check_pages", "early_end", "measure", "page_options", "write_pages"]
+__all__ = ["SECONDS", "check_targets", "early_end", "measure", "page_options", "write_pages"]
 
 _CTRL_C = 130  # the exit status that shells give a process that SIGINT ended: 128 + 2
 
@@ -52,16 +52,22 @@ def page_options(command: _Command) -> _Command:
     return command
 
 
-def check_pages(files: Sequence[Path | None], charts: Path | None, *, force: bool) -> None:
+def check_targets(named: Sequence[Path | None], charts: Path | None, *, force: bool) -> None:
     """Refuse now what could not be written after the measurement.
 
     Raises:
         OutputError: a file exists already (without ``force``), or cannot be written.
+        UsageError: two results would go to one file.
     """
     from edgecls.benchmark.charts import check_folder
     from edgecls_runtime.output import check_writable
 
-    for file in filter(None, files):
+    files = [file for file in named if file is not None]
+    places = [file.resolve() for file in (*files, *([] if charts is None else [charts]))]
+    twice = next((place for place in places if places.count(place) > 1), None)
+    if twice is not None:
+        raise click.UsageError(f"{twice} is named for two results: give each a file of its own.")
+    for file in files:
         check_writable(file, force=force)
     if charts is not None:
         check_folder(charts, force=force)

@@ -140,6 +140,26 @@ def test_nothing_is_overwritten(in_process: Run, refused: Refused, base: Path) -
     assert in_process("bench", "compare", "base.json", "same.json", "--junit", "slower.json", "--force").returncode == 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("MODEL", "--json", "x", "--report", "x"),
+        ("MODEL", "--baseline", "base.json", "--json", "x", "--charts", "x"),
+        ("--ab", "MODEL", "MODEL", "--json", "x", "photos/../x"),
+        ("--ab", "MODEL", "MODEL", "--json", "x", "y", "--junit", "y"),
+        ("compare", "base.json", "same.json", "--markdown", "x", "--junit", "x"),
+        ("report", "base.json", "--output", "x", "--charts", "x"),
+    ],
+)
+def test_two_results_in_one_file_are_refused_at_once(
+    in_process: Run, base: Path, models: Path, photos: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    done = in_process("bench", *(models / "tiny.onnx" if word == "MODEL" else word for word in words), "--force")
+    assert done.returncode == 2
+    assert " is named for two results: give each a file of its own." in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_measurement_is_held_against_its_baseline(
     in_process: Run, refused: Refused, models: Path, photos: Path, tmp_path: Path
 ) -> None:
