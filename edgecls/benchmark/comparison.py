@@ -85,6 +85,7 @@ class Row:
         high: likewise.
         verdict: ``pass``, ``regression`` or ``inconclusive``.
         remark: what that means, in a sentence.
+        failed: whether one of the two runs ended before its time.
     """
 
     setup: Setup
@@ -97,6 +98,7 @@ class Row:
     high: float | None
     verdict: Verdict
     remark: str
+    failed: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,8 @@ class Comparison:
         warnings: what makes the verdict less than it seems, each a sentence.
         complete: whether both documents are; what is not complete cannot pass.
         rows: one for each setup.
+        early_exit: exit status of a command whose measurement ended early: 130 after Ctrl-C, 143 after SIGTERM, 1 if a
+            setup failed; None if it went through, or if files were compared.
     """
 
     baseline: Side
@@ -124,6 +128,7 @@ class Comparison:
     warnings: tuple[str, ...]
     complete: bool
     rows: tuple[Row, ...]
+    early_exit: int | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -136,8 +141,8 @@ class Comparison:
 
     @property
     def exit_status(self) -> int:
-        """What a command that tells the verdict exits with: 0 pass, 1 regression, 3 inconclusive."""
-        return EXIT_STATUS[self.verdict]
+        """What the command that tells the verdict exits with: 0 pass, 1 regression, 3 inconclusive, or `early_exit`."""
+        return self.early_exit or EXIT_STATUS[self.verdict]
 
     @property
     def advice(self) -> str | None:
@@ -319,6 +324,7 @@ def _row(was: Run, now: Run, max_regression: float, error: float, *, in_turn: bo
         high=None if interval is None else interval.high,
         verdict=verdict,
         remark="; ".join([*failures, remark] if interval or not failures else failures),
+        failed=bool(failures),
     )
 
 

@@ -11,9 +11,9 @@ import click
 from click.core import ParameterSource
 
 from .bench_ab import ab
-from .bench_compare import compare, tell, verdict_files, verdict_options
+from .bench_compare import compare, verdict_files, verdict_options, write_verdict
 from .bench_report import report
-from .bench_results import SECONDS, check_targets, early_end, measure, page_options, write_pages
+from .bench_results import SECONDS, check_targets, early_exit, measure, page_options, tell_end, write_pages
 from .bench_setups import asked_setups, given_options, setup_options
 from .default_command import DefaultCommand
 from .sections import headed, section
@@ -148,20 +148,23 @@ def bench(
     if not document.runs:
         click.echo("interrupted: nothing was measured", err=True)
         sys.exit(interruption)
-    click.echo(document)
-    if json_file is not None:
-        write(document, json_file, force=force)
-        click.echo(f"{json_file}: written", err=True)
-    comparison = None
-    if earlier is not None:
-        comparison = compare_documents(
-            earlier, document, max_regression=max_regression, any_machine=any_machine, names=names
-        )
-        tell(comparison, targets, force=force)
     documents = (document,) if earlier is None else (earlier, document)
-    write_pages(documents, html_file, charts, comparison=comparison, force=force)
-    verdict = 0 if comparison is None else comparison.exit_status
-    ctx.exit(early_end(interruption, complete=document.complete) or verdict)
+    comparison, status = None, early_exit(interruption, complete=document.complete)
+    try:
+        if json_file is not None:
+            write(document, json_file, force=force)
+            click.echo(f"{json_file}: written", err=True)
+        if earlier is not None:
+            comparison = compare_documents(
+                earlier, document, max_regression=max_regression, any_machine=any_machine, names=names
+            )
+            comparison = dataclasses.replace(comparison, early_exit=status)
+            write_verdict(comparison, targets, force=force)
+        write_pages(documents, html_file, charts, comparison=comparison, force=force)
+    finally:  # after the files, for the standard output may be closed; and also if one cannot be written
+        click.echo(document if comparison is None else f"{document}\n{comparison}")
+    tell_end(interruption, complete=document.complete)
+    ctx.exit((status or 0) if comparison is None else comparison.exit_status)
 
 
 for command in (ab, compare, report):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from edgecls.benchmark.comparison import Comparison
 
-__all__ = ["PERCENT", "compare", "tell", "verdict_files", "verdict_options"]
+__all__ = ["PERCENT", "compare", "verdict_files", "verdict_options", "write_verdict"]
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -73,20 +73,14 @@ def verdict_files(markdown: Path | None, junit: Path | None, verdict_json: Path 
     return {name: path for name, path in named.items() if path is not None}
 
 
-def tell(comparison: Comparison, targets: Mapping[str, Path], *, force: bool) -> None:
-    """Print the verdict and write its files.
-
-    Args:
-        comparison: to tell.
-        targets: what `verdict_files` returned.
-        force: overwrite files.
+def write_verdict(comparison: Comparison, targets: Mapping[str, Path], *, force: bool) -> None:
+    """Write the files that `verdict_files` returned, and say so.
 
     Raises:
         OutputError: a file cannot be written.
     """
     from edgecls.benchmark.verdict_files import write
 
-    click.echo(comparison)
     write(comparison, targets, force=force)
     for path in targets.values():
         click.echo(f"{path}: written", err=True)
@@ -128,5 +122,6 @@ def compare(
         *documents, max_regression=max_regression, any_machine=any_machine, names=(baseline, contender)
     )
     write_pages(documents, html_file, charts, comparison=comparison, force=force)
-    tell(comparison, targets, force=force)
+    write_verdict(comparison, targets, force=force)
+    click.echo(comparison)
     sys.exit(comparison.exit_status)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgecls.benchmark.comparison import Comparison
     from edgecls.benchmark.document import Document
 
-__all__ = ["SECONDS", "check_targets", "early_end", "measure", "page_options", "write_pages"]
+__all__ = ["SECONDS", "check_targets", "early_exit", "measure", "page_options", "tell_end", "write_pages"]
 
 _CTRL_C = 130  # the exit status that shells give a process that SIGINT ended: 128 + 2
 
@@ -85,15 +85,17 @@ def measure(measurement: _Measurement) -> int | None:
     return None
 
 
-def early_end(interruption: int | None, *, complete: bool) -> int | None:
-    """Say that a measurement ended early, if it did; return the exit status for that."""
+def early_exit(interruption: int | None, *, complete: bool) -> int | None:
+    """Return the exit status of a measurement that ended early; None if it did not."""
+    return (None if complete else 1) if interruption is None else interruption
+
+
+def tell_end(interruption: int | None, *, complete: bool) -> None:
+    """Say that a measurement ended early, if it did."""
     if interruption is not None:
         click.echo("interrupted: what was measured until then is kept", err=True)
-        return interruption
-    if not complete:
+    elif not complete:
         click.echo("error: not everything could be measured", err=True)
-        return 1
-    return None
 
 
 def write_pages(

@@ -167,6 +167,14 @@ def test_what_is_not_complete_cannot_pass(times: float, verdict: str) -> None:
         assert comparison.advice == "Measure again: what is not complete cannot pass."
 
 
+def test_a_measurement_that_ended_early_has_that_exit_status() -> None:
+    assert [replace(compare(measured(), measured()), early_exit=status).exit_status for status in (None, 1, 130)] == [
+        0,
+        1,
+        130,
+    ]
+
+
 def test_a_run_that_failed_cannot_pass() -> None:
     comparison = compare(measured(), measured(seed=2, failure="out of memory"), names=("a", "b"))
     (row,) = comparison.rows

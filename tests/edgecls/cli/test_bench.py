@@ -100,6 +100,31 @@ def test_a_model_that_fails_midway_leaves_what_there_is(
     assert [len(run["measured"]["latency_ms"]) for run in document["runs"]] == [1, 0]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+def test_what_cannot_be_printed_is_written_all_the_same(models: Path, photos: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edgecls", "bench", models / "tiny.onnx", "--images", photos, "--iterations", "1"]
+    command += ["--cold-starts", "0", "--json", "out.json", "--report", "out.html"]
+    with open("/dev/full", "w") as full:
+        subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.DEVNULL, check=False)
+    assert read(tmp_path / "out.json")["complete"] is True
+    assert (tmp_path / "out.html").exists()
+
+
+def test_what_cannot_be_written_is_printed_all_the_same(
+    in_process: Run, models: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgecls.benchmark import files
+    from edgecls_runtime.errors import OutputError
+
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("out.json: the disk is full", "Free some space.")
+
+    monkeypatch.setattr(files, "write", full)
+    asked = ("--images", photos, "--iterations", 1, "--cold-starts", 0, "--json", "out.json")
+    done = in_process("bench", models / "tiny.onnx", *asked)
+    assert (done.returncode, done.stdout.partition(":")[0]) == (1, "tiny.onnx")
+
+
 def test_a_model_that_does_not_run_leaves_nothing(
     edgecls: Run, models: Path, photos: Path, refused: Refused, tmp_path: Path
 ) -> None:

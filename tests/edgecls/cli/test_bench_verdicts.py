@@ -17,6 +17,7 @@ import pytest
 from drawn_documents import document, run, setup
 
 from edgecls.benchmark import ab, files
+from edgecls.benchmark.measurement import describe_model
 from edgecls_runtime.golden import draw_picture
 
 if TYPE_CHECKING:
@@ -184,6 +185,23 @@ def test_a_measurement_is_held_against_its_baseline(
     done = in_process(*tiny, "--markdown", "v.md")
     assert done.returncode == 2
     assert "--markdown is about a verdict: give --baseline FILE, or leave it out." in done.stderr
+
+
+def test_a_setup_that_fails_beside_a_baseline(in_process: Run, models: Path, photos: Path, tmp_path: Path) -> None:
+    asked = ("--images", photos, "--iterations", 1, "--cold-starts", 0, "--batch", "1,2")
+    assert in_process("bench", models / "tiny.onnx", *asked, "--json", "base.json").returncode == 0
+    base = files.read(tmp_path / "base.json")
+    fixed = describe_model(models / "fixed4.onnx")
+    files.write(replace(base, model=fixed), tmp_path / "base.json", force=True)
+    outputs = ("--verdict-json", "v.json", "--junit", "v.xml", "--report", "v.html", "--markdown", "v.md")
+    done = in_process("bench", models / "fixed4.onnx", *asked, "--baseline", "base.json", *outputs)
+    assert done.returncode == 1
+    verdict = json.loads((tmp_path / "v.json").read_text())
+    assert (verdict["verdict"], verdict["exit_status"]) == ("inconclusive", 1)
+    assert [row["failed"] for row in verdict["rows"]] == [False, True]
+    assert "takes 4 pictures a run, not 2" in verdict["rows"][1]["remark"]
+    assert "exit status 1" in (tmp_path / "v.html").read_text()
+    assert len(list(ElementTree.parse(tmp_path / "v.xml").getroot().iter("error"))) == 1
 
 
 def test_two_models_in_turn(
