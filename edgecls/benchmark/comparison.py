@@ -307,7 +307,7 @@ def _row(was: Run, now: Run, max_regression: float, error: float, *, in_turn: bo
     ]
     samples = [run.measured.latency_ms for run in (was, now)]
     interval = None
-    if all(samples) and min(map(min, samples)) > 0:
+    if all(samples):
         rounds = [_rounds(run) for run in (was, now)]
         interval = (median_of_ratios if in_turn else ratio_of_medians)(*rounds, error=error)
     verdict, remark = _verdict(interval, was, now, max_regression)

@@ -192,6 +192,8 @@ class Measured:
         if sum(self.rounds) != len(self.latency_ms) or min(self.rounds, default=1) < 1:
             raise ValueError(f"rounds are {self.rounds} for {len(self.latency_ms)} samples")
         _check_range("latency_ms", self.latency_ms, _MOST_MS)
+        if 0 in self.latency_ms:
+            raise ValueError("latency_ms: 0 ms is no latency, and no ratio can be made of it")
         for name, samples in self.stages_ms.items():
             _check_range(f"stage {name}", samples, _MOST_MS)
             if name not in STAGES or len(samples) != len(self.latency_ms):
