@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
 from .bars import share_bar
+from .ranges import NumberRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,16 +23,7 @@ _CTRL_C = 130  # the exit status that shells give a process that SIGINT ended: 1
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
-class _Seconds(click.FloatRange):
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Refuse what no range refuses."""
-        seconds: float = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail("nan is no number of seconds", param, ctx)
-        return seconds
-
-
-SECONDS = _Seconds(min=0, min_open=True, max=86400)
+SECONDS = NumberRange(min=0, min_open=True, max=86400)
 
 
 class _Measurement(Protocol):
