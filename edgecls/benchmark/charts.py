@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecls.benchmark.comparison import setup_key
 from edgecls.benchmark.overview import overview_figures
+from edgecls.benchmark.pairing import setup_key
 from edgecls.benchmark.shown import compared_names, distinct, document_labels, setup_parts, show, some_of
 from edgecls.drawing.distributions import Curve, histogram, percentile_curves, trace
 from edgecls.drawing.tables import Interval, intervals

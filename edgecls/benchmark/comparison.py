@@ -9,13 +9,13 @@ intervals wide and verdicts inconclusive, not wrong. A slow-down of just what is
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass, fields
 from itertools import accumulate, pairwise
 from statistics import median_low
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from edgecls.benchmark.document import Document, Fingerprint, Run, Setup
+from edgecls.benchmark.pairing import pair_runs, why_incomplete
 from edgecls_runtime.errors import BenchmarkError, OtherMachineError
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ __all__ = [
     "Verdict",
     "check_comparable",
     "compare",
-    "setup_key",
 ]
 
 Verdict: TypeAlias = Literal["pass", "inconclusive", "regression"]
@@ -86,6 +85,7 @@ class Row:
         high: likewise.
         verdict: ``pass``, ``regression`` or ``inconclusive``.
         remark: what that means, in a sentence.
+        failed: whether one of the two runs ended before its time.
     """
 
     setup: Setup
@@ -98,6 +98,7 @@ class Row:
     high: float | None
     verdict: Verdict
     remark: str
+    failed: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,8 @@ class Comparison:
         warnings: what makes the verdict less than it seems, each a sentence.
         complete: whether both documents are; what is not complete cannot pass.
         rows: one for each setup.
+        early_exit: exit status of a command whose measurement ended early: 130 after Ctrl-C, 143 after SIGTERM, 1 if a
+            setup failed; None if it went through, or if files were compared.
     """
 
     baseline: Side
@@ -125,6 +128,7 @@ class Comparison:
     warnings: tuple[str, ...]
     complete: bool
     rows: tuple[Row, ...]
+    early_exit: int | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -137,8 +141,8 @@ class Comparison:
 
     @property
     def exit_status(self) -> int:
-        """What a command that tells the verdict exits with: 0 pass, 1 regression, 3 inconclusive."""
-        return EXIT_STATUS[self.verdict]
+        """What the command that tells the verdict exits with: 0 pass, 1 regression, 3 inconclusive, or `early_exit`."""
+        return self.early_exit or EXIT_STATUS[self.verdict]
 
     @property
     def advice(self) -> str | None:
@@ -199,12 +203,11 @@ def compare(
         raise ValueError(f"max_regression is {max_regression}, must be a share of 0 or more")
     sides = _sides(baseline, contender, names)
     warnings = check_comparable(baseline, contender, any_machine=any_machine, names=names)
-    pairs = _pairs(baseline, contender, sides)
+    pairs = pair_runs(baseline, contender, (sides[0].name, sides[1].name))
     error = (1 - CONFIDENCE) / 2 / (looks * max(1, len(pairs)))
     for side, document in zip(sides, (baseline, contender), strict=True):
         if not document.complete:
-            reason = document.failure or next((run.failure for run in document.runs if run.failure), "it ended early")
-            warnings.append(f"{side.name} is not complete ({reason}): it cannot pass")
+            warnings.append(f"{side.name} is not complete ({why_incomplete(document)}): it cannot pass")
         for doubt in dict.fromkeys(doubt for run in document.runs for doubt in run.doubts):
             warnings.append(f"{side.name}: {doubt}")
     return Comparison(
@@ -296,35 +299,6 @@ def _check_work(baseline: Document, contender: Document, sides: Sequence[Side]) 
     return found
 
 
-def _pairs(baseline: Document, contender: Document, sides: Sequence[Side]) -> list[tuple[Run, Run]]:
-    """Return the runs of each setup, in the contender's order."""
-    keyed = []
-    for side, document in zip(sides, (baseline, contender), strict=True):
-        keys = [setup_key(run.setup) for run in document.runs]
-        for key, count in Counter(keys).items():
-            if count > 1:
-                raise BenchmarkError(
-                    f"{side.name}: has {count} runs of one setup: {document.runs[keys.index(key)].setup}",
-                    "Measure again: edgecls bench MODEL --json FILE",
-                )
-        keyed.append(dict(zip(keys, document.runs, strict=True)))
-    were, are = keyed
-    for mine, others, side, other in ((were, are, sides[0], sides[1]), (are, were, sides[1], sides[0])):
-        alone = [run.setup for key, run in mine.items() if key not in others]
-        if alone:
-            raise BenchmarkError(
-                f"{other.name}: lacks a setup that {side.name} has: {alone[0]} ({alone[0].engine})",
-                "Measure both with the same --provider, --threads, --batch and --scenario.",
-            )
-    return [(were[key], run) for key, run in are.items()]
-
-
-def setup_key(setup: Setup) -> tuple[object, ...]:
-    """Return what two runs of one setup share: all but the engine's version, which may be what is compared."""
-    name, _, rest = setup.engine.partition(" ")
-    return setup.scenario, setup.batch_size, setup.threads, setup.provider, name, rest.partition(" ")[2]
-
-
 def _row(was: Run, now: Run, max_regression: float, error: float, *, in_turn: bool) -> Row:
     from edgecls.benchmark.intervals import median_of_ratios, ratio_of_medians
 
@@ -333,7 +307,7 @@ def _row(was: Run, now: Run, max_regression: float, error: float, *, in_turn: bo
     ]
     samples = [run.measured.latency_ms for run in (was, now)]
     interval = None
-    if all(samples) and min(map(min, samples)) > 0:
+    if all(samples):
         rounds = [_rounds(run) for run in (was, now)]
         interval = (median_of_ratios if in_turn else ratio_of_medians)(*rounds, error=error)
     verdict, remark = _verdict(interval, was, now, max_regression)
@@ -350,6 +324,7 @@ def _row(was: Run, now: Run, max_regression: float, error: float, *, in_turn: bo
         high=None if interval is None else interval.high,
         verdict=verdict,
         remark="; ".join([*failures, remark] if interval or not failures else failures),
+        failed=bool(failures),
     )
 
 

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["SCHEMA", "STAGES", "ColdStart", "Document", "Fingerprint", "Measured", "Model", "Pictures", "Run", "Setup"]
+__all__ = [
+    "NEVER_LOADED",
+    "SCHEMA",
+    "STAGES",
+    "ColdStart",
+    "Document",
+    "Fingerprint",
+    "Measured",
+    "Model",
+    "Pictures",
+    "Run",
+    "Setup",
+]
 
 SCHEMA = "edgecls.bench/1"
 
@@ -22,6 +34,9 @@ _MOST = 1e15
 
 STAGES = ("read", "decode", "resize", "normalize", "run", "top_k")
 """What one picture goes through, in this order."""
+
+NEVER_LOADED = "none"
+"""The engine of a setup that failed before its model was loaded; its provider is the one that was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +192,8 @@ class Measured:
         if sum(self.rounds) != len(self.latency_ms) or min(self.rounds, default=1) < 1:
             raise ValueError(f"rounds are {self.rounds} for {len(self.latency_ms)} samples")
         _check_range("latency_ms", self.latency_ms, _MOST_MS)
+        if 0 in self.latency_ms:
+            raise ValueError("latency_ms: 0 ms is no latency, and no ratio can be made of it")
         for name, samples in self.stages_ms.items():
             _check_range(f"stage {name}", samples, _MOST_MS)
             if name not in STAGES or len(samples) != len(self.latency_ms):

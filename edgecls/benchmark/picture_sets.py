@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgecls.benchmark.document import Pictures
 from edgecls.benchmark.drawn_pictures import draw_jpegs
-from edgecls_runtime.errors import BenchmarkError
+from edgecls_runtime.errors import BenchmarkError, ImageError
 from edgecls_runtime.preprocess import IMAGE_SUFFIXES, Preprocess, decode
 
 if TYPE_CHECKING:
@@ -91,7 +91,11 @@ def _from_folder(folder: Path) -> PictureSet:
 def _describe(source: Literal["drawn", "folder"], paths: Sequence[Path]) -> Pictures:
     size, digests = 0, []
     for path in paths:
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError as error:  # it could be decoded a moment ago
+            cause = f"{path}: cannot be read: {error.strerror}"
+            raise ImageError(cause, "Leave the pictures as they are while they are measured.") from error
         size += len(data)
         digests.append(hashlib.sha256(data).hexdigest())
     total = hashlib.sha256("".join(sorted(digests)).encode())

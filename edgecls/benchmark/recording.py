@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgecls.benchmark.document import Measured, Run, Setup
+from edgecls.benchmark.document import NEVER_LOADED, Measured, Run, Setup
 from edgecls.benchmark.doubts import condition_doubts, sample_doubts, standing_doubts
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Recorder:
                 batch_size=loaded.batch_size if loaded else order.batch_size or 1,
                 threads=order.placement.threads,
                 provider=provider,
-                engine=loaded.engine if loaded else "none",
+                engine=loaded.engine if loaded else NEVER_LOADED,
             ),
             warmup_queries=sum(warm_up.queries for warm_up in self._warm_ups),
             steady=bool(rounds) and all(warm_up.steady for warm_up in self._warm_ups),

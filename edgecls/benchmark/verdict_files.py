@@ -39,7 +39,7 @@ def comparison_schema() -> dict[str, Any]:
     schema = schema_of(Comparison, SCHEMA)
     said = {
         "verdict": {"enum": list(EXIT_STATUS), "description": "Of all rows the worst."},
-        "exit_status": {"enum": list(EXIT_STATUS.values()), "description": "Of the command that told the verdict."},
+        "exit_status": {"type": "integer", "description": "Of the command that told the verdict."},
         "advice": {"type": ["string", "null"], "description": "What an inconclusive verdict asks for."},
     }
     name = schema["properties"].pop("schema")
@@ -72,10 +72,11 @@ def to_markdown(comparison: Comparison) -> str:
 
 
 def to_junit(comparison: Comparison) -> str:
-    """Return the comparison as JUnit XML: a setup is a test case, inconclusive is skipped, with the reason."""
+    """Return the comparison as JUnit XML: a setup is a test case; inconclusive is skipped, an error if a run failed."""
     suite = ElementTree.Element("testsuite", name=_SUITE, timestamp=comparison.contender.created.partition("+")[0])
     for row in comparison.rows:
-        _case(suite, comparison, str(row.setup), row.verdict, _described(row), row.contender_ms)
+        outcome = "error" if row.failed and row.verdict == "inconclusive" else row.verdict
+        _case(suite, comparison, str(row.setup), outcome, _described(row), row.contender_ms)
     if comparison.verdict == "inconclusive" and all(row.verdict == "pass" for row in comparison.rows):
         _case(suite, comparison, "completeness", "inconclusive", comparison.advice or "", None)
     counts = {
@@ -113,15 +114,17 @@ def write(comparison: Comparison, targets: Mapping[str, str | os.PathLike[str]],
 
 
 def _case(
-    suite: ElementTree.Element, comparison: Comparison, name: str, verdict: str, message: str, latency_ms: float | None
+    suite: ElementTree.Element, comparison: Comparison, name: str, outcome: str, message: str, latency_ms: float | None
 ) -> None:
     case = ElementTree.SubElement(
         suite, "testcase", classname=_printable(f"{_SUITE}.{comparison.contender.name}"), name=name
     )
     case.set("time", f"{(latency_ms or 0) / 1e3:.6f}")
-    if verdict == "regression":
+    if outcome == "regression":
         ElementTree.SubElement(case, "failure", type="regression", message=_printable(message))
-    elif verdict == "inconclusive":
+    elif outcome == "error":
+        ElementTree.SubElement(case, "error", type="failed", message=_printable(message))
+    elif outcome == "inconclusive":
         ElementTree.SubElement(case, "skipped", message=_printable(f"inconclusive: {message}"))
 
 

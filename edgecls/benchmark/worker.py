@@ -90,8 +90,14 @@ class Worker:
 
     def __init__(self, order: Order, *, command: Sequence[str] = COMMAND) -> None:
         self._order = order
+        # In a group of its own, so that a terminal's Ctrl-C does not end it during its imports: `stop` tells it.
         self._process = subprocess.Popen(  # noqa: S603 - our own
-            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            process_group=0,
         )
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._read_lines, daemon=True).start()

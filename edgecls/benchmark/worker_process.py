@@ -17,7 +17,7 @@ from edgecls.benchmark.sampling import take_samples, warm_up
 from edgecls.benchmark.worker import Loaded, Order
 from edgecls_runtime.classifier import Classifier
 from edgecls_runtime.cpus import usable_cpus
-from edgecls_runtime.errors import EdgeclsError, ModelError
+from edgecls_runtime.errors import BenchmarkError, EdgeclsError, ModelError
 from edgecls_runtime.manifest import from_document
 from edgecls_runtime.stream import default_batch_size
 
@@ -36,22 +36,28 @@ class _Process:
 
     def __init__(self) -> None:
         self.stopped = False
+        self.model = ""  # path of what is loaded
+        self._parent = os.getppid()
         self.opened = contextlib.ExitStack()
         self._queries: Any = None  # `Queries`, once loaded
+
+    def should_stop(self) -> bool:
+        """Return whether it was told so, or whoever could tell it is gone."""
+        return self.stopped or os.getppid() != self._parent
 
     def do(self, order: str, details: dict[str, Any]) -> Loaded | WarmUp | Samples:
         """Follow an order of `edgecls.benchmark.worker.Worker`."""
         if order == "load":
             return self._load(from_document(Order, details["what"], "order"))
         if order == "warm_up":
-            found = warm_up(self._queries, **details, should_stop=lambda: self.stopped)
+            found = warm_up(self._queries, **details, should_stop=self.should_stop)
             gc.collect()
             gc.freeze()  # what is there by now stays: no collection between two measurements looks at it again
             return found
-        return take_samples(self._queries, **details, should_stop=lambda: self.stopped)
+        return take_samples(self._queries, **details, should_stop=self.should_stop)
 
     def _load(self, order: Order) -> Loaded:
-        placement = order.placement
+        self.model, placement = order.model, order.placement
         classifier = self.opened.enter_context(
             Classifier.load(
                 order.model,
@@ -95,7 +101,10 @@ def _serve(process: _Process, orders: Iterable[str], answers: Any) -> None:
         details = json.loads(line)
         try:
             answer = dataclasses.asdict(process.do(details.pop("do"), details))
-        except EdgeclsError as error:
+        except (EdgeclsError, MemoryError) as error:
+            if isinstance(error, MemoryError):
+                cause = f"{process.model}: the memory does not suffice: {str(error) or 'no more is to be had'}"
+                error = BenchmarkError(cause, "Use a smaller --batch.")
             answer = {"error": {"kind": type(error).__name__, "cause": error.cause, "remedy": error.remedy}}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

@@ -11,9 +11,9 @@ import click
 from click.core import ParameterSource
 
 from .bench_ab import ab
-from .bench_compare import compare, tell, verdict_files, verdict_options
+from .bench_compare import compare, verdict_files, verdict_options, write_verdict
 from .bench_report import report
-from .bench_results import SECONDS, check_pages, early_end, measure, page_options, write_pages
+from .bench_results import SECONDS, check_targets, early_exit, measure, page_options, tell_end, write_pages
 from .bench_setups import asked_setups, given_options, setup_options
 from .default_command import DefaultCommand
 from .sections import headed, section
@@ -113,15 +113,17 @@ def bench(
     from edgecls.benchmark.files import read, write
     from edgecls.benchmark.fingerprint import this_fingerprint
     from edgecls.benchmark.measurement import Measurement, describe_model
+    from edgecls.benchmark.pairing import check_setups
     from edgecls.benchmark.picture_sets import open_pictures
     from edgecls.benchmark.setups import orders_for
 
     asked = asked_setups(**setups)
     if baseline is None:
         _refuse_without_baseline(ctx)
-    targets = verdict_files(markdown, junit, verdict_json, force=force)
-    check_pages([json_file, html_file], charts, force=force)
+    targets = verdict_files(markdown, junit, verdict_json)
+    check_targets([json_file, html_file, *targets.values()], charts, force=force)
     earlier = None if baseline is None else read(baseline)
+    names = str(baseline), model
     description = describe_model(model)
     with open_pictures(images) as pictures:
         if pictures.left_out:
@@ -131,7 +133,8 @@ def bench(
             here = dataclasses.replace(
                 earlier, machine=this_fingerprint(), model=description, pictures=pictures.description
             )
-            check_comparable(earlier, here, any_machine=any_machine, names=(str(baseline), model))
+            check_comparable(earlier, here, any_machine=any_machine, names=names)
+            check_setups(earlier, orders, names)
         measurement = Measurement(orders, _effort(duration, iterations, quick, cold_starts))
         interruption = measure(measurement)
         document = measurement.to_document(
@@ -145,20 +148,23 @@ def bench(
     if not document.runs:
         click.echo("interrupted: nothing was measured", err=True)
         sys.exit(interruption)
-    click.echo(document)
-    if json_file is not None:
-        write(document, json_file, force=force)
-        click.echo(f"{json_file}: written", err=True)
-    comparison = None
-    if earlier is not None:
-        comparison = compare_documents(
-            earlier, document, max_regression=max_regression, any_machine=any_machine, names=(str(baseline), model)
-        )
-        tell(comparison, targets, force=force)
     documents = (document,) if earlier is None else (earlier, document)
-    write_pages(documents, html_file, charts, comparison=comparison, force=force)
-    verdict = 0 if comparison is None else comparison.exit_status
-    ctx.exit(early_end(interruption, complete=document.complete) or verdict)
+    comparison, status = None, early_exit(interruption, complete=document.complete)
+    try:
+        if json_file is not None:
+            write(document, json_file, force=force)
+            click.echo(f"{json_file}: written", err=True)
+        if earlier is not None:
+            comparison = compare_documents(
+                earlier, document, max_regression=max_regression, any_machine=any_machine, names=names
+            )
+            comparison = dataclasses.replace(comparison, early_exit=status)
+            write_verdict(comparison, targets, force=force)
+        write_pages(documents, html_file, charts, comparison=comparison, force=force)
+    finally:  # after the files, for the standard output may be closed; and also if one cannot be written
+        click.echo(document if comparison is None else f"{document}\n{comparison}")
+    tell_end(interruption, complete=document.complete)
+    ctx.exit((status or 0) if comparison is None else comparison.exit_status)
 
 
 for command in (ab, compare, report):

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from .bench_compare import tell, verdict_files, verdict_options
-from .bench_results import SECONDS, check_pages, early_end, measure, page_options, write_pages
+from .bench_compare import verdict_files, verdict_options, write_verdict
+from .bench_results import SECONDS, check_targets, early_exit, measure, page_options, tell_end, write_pages
 from .bench_setups import asked_setups, given_options, setup_options
 from .sections import SectionedCommand, headed, section
 
@@ -83,8 +83,8 @@ def ab(
     asked = asked_setups(**setups)
     if setups["spinning"]:
         raise click.UsageError("--spinning would take the CPUs from the other model's turn: leave it out.")
-    targets = verdict_files(markdown, junit, verdict_json, force=force)
-    check_pages([*(json_files or ()), html_file], charts, force=force)
+    targets = verdict_files(markdown, junit, verdict_json)
+    check_targets([*(json_files or ()), html_file, *targets.values()], charts, force=force)
     models = describe_model(baseline), describe_model(contender)
     effort = QUICK if quick else Effort()
     if duration is not None:
@@ -111,9 +111,15 @@ def ab(
     if not pair.comparison.rows:
         click.echo("interrupted: nothing was measured", err=True)
         sys.exit(interruption)
-    for document, file in zip(documents, json_files or (), strict=False):
-        write(document, file, force=force)
-        click.echo(f"{file}: written", err=True)
-    write_pages(documents, html_file, charts, comparison=pair.comparison, force=force)
-    tell(pair.comparison, targets, force=force)
-    ctx.exit(early_end(interruption, complete=pair.comparison.complete) or pair.comparison.exit_status)
+    complete = pair.comparison.complete
+    comparison = dataclasses.replace(pair.comparison, early_exit=early_exit(interruption, complete=complete))
+    try:
+        for document, file in zip(documents, json_files or (), strict=False):
+            write(document, file, force=force)
+            click.echo(f"{file}: written", err=True)
+        write_pages(documents, html_file, charts, comparison=comparison, force=force)
+        write_verdict(comparison, targets, force=force)
+    finally:  # after the files, for the standard output may be closed; and also if one cannot be written
+        click.echo(comparison)
+    tell_end(interruption, complete=complete)
+    ctx.exit(comparison.exit_status)

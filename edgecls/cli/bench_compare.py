@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .bench_results import check_pages, page_options, write_pages
+from .bench_results import check_targets, page_options, write_pages
 from .sections import SectionedCommand, headed, section
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from edgecls.benchmark.comparison import Comparison
 
-__all__ = ["PERCENT", "compare", "tell", "verdict_files", "verdict_options"]
+__all__ = ["PERCENT", "compare", "verdict_files", "verdict_options", "write_verdict"]
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -67,37 +67,20 @@ def verdict_options(command: _Command) -> _Command:
     return command
 
 
-def verdict_files(
-    markdown: Path | None, junit: Path | None, verdict_json: Path | None, *, force: bool
-) -> dict[str, Path]:
-    """Return where to write the verdict, by format; refuse now what could not be written later.
-
-    Raises:
-        OutputError: a file exists already (without ``force``), or cannot be written.
-    """
-    from edgecls_runtime.output import check_writable
-
+def verdict_files(markdown: Path | None, junit: Path | None, verdict_json: Path | None) -> dict[str, Path]:
+    """Return where to write the verdict, by format."""
     named = {"markdown": markdown, "junit": junit, "json": verdict_json}
-    targets = {name: path for name, path in named.items() if path is not None}
-    for path in targets.values():
-        check_writable(path, force=force)
-    return targets
+    return {name: path for name, path in named.items() if path is not None}
 
 
-def tell(comparison: Comparison, targets: Mapping[str, Path], *, force: bool) -> None:
-    """Print the verdict and write its files.
-
-    Args:
-        comparison: to tell.
-        targets: what `verdict_files` returned.
-        force: overwrite files.
+def write_verdict(comparison: Comparison, targets: Mapping[str, Path], *, force: bool) -> None:
+    """Write the files that `verdict_files` returned, and say so.
 
     Raises:
         OutputError: a file cannot be written.
     """
     from edgecls.benchmark.verdict_files import write
 
-    click.echo(comparison)
     write(comparison, targets, force=force)
     for path in targets.values():
         click.echo(f"{path}: written", err=True)
@@ -132,12 +115,13 @@ def compare(
     from edgecls.benchmark.comparison import compare as compare_documents
     from edgecls.benchmark.files import read
 
-    targets = verdict_files(markdown, junit, verdict_json, force=force)
-    check_pages([html_file], charts, force=force)
+    targets = verdict_files(markdown, junit, verdict_json)
+    check_targets([html_file, *targets.values()], charts, force=force)
     documents = read(baseline), read(contender)
     comparison = compare_documents(
         *documents, max_regression=max_regression, any_machine=any_machine, names=(baseline, contender)
     )
     write_pages(documents, html_file, charts, comparison=comparison, force=force)
-    tell(comparison, targets, force=force)
+    write_verdict(comparison, targets, force=force)
+    click.echo(comparison)
     sys.exit(comparison.exit_status)

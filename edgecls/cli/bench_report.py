@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from .bench_results import check_targets
+
 __all__ = ["report"]
 
 
@@ -32,12 +34,10 @@ def report(
     from edgecls.benchmark.accuracy import read_accuracies
     from edgecls.benchmark.charts import write_pngs
     from edgecls.benchmark.files import read
-    from edgecls_runtime.output import check_writable
 
     if output is None and charts is None:
         raise click.UsageError("nothing to write: give --output FILE.html, --charts DIR, or both.")
-    if output is not None:
-        check_writable(output, force=force)
+    check_targets([output], charts, force=force)
     found = [read(path) for path in documents]
     accuracies = read_accuracies(accuracy)
     measured = {document.model.file for document in found}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
 from .bars import share_bar
+from .ranges import NumberRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,23 +16,14 @@ if TYPE_CHECKING:
     from edgecls.benchmark.comparison import Comparison
     from edgecls.benchmark.document import Document
 
-__all__ = ["SECONDS", "check_pages", "early_end", "measure", "page_options", "write_pages"]
+__all__ = ["SECONDS", "check_targets", "early_exit", "measure", "page_options", "tell_end", "write_pages"]
 
 _CTRL_C = 130  # the exit status that shells give a process that SIGINT ended: 128 + 2
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
-class _Seconds(click.FloatRange):
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Refuse what no range refuses."""
-        seconds: float = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail("nan is no number of seconds", param, ctx)
-        return seconds
-
-
-SECONDS = _Seconds(min=0, min_open=True, max=86400)
+SECONDS = NumberRange(min=0, min_open=True, max=86400)
 
 
 class _Measurement(Protocol):
@@ -52,16 +43,22 @@ def page_options(command: _Command) -> _Command:
     return command
 
 
-def check_pages(files: Sequence[Path | None], charts: Path | None, *, force: bool) -> None:
+def check_targets(named: Sequence[Path | None], charts: Path | None, *, force: bool) -> None:
     """Refuse now what could not be written after the measurement.
 
     Raises:
         OutputError: a file exists already (without ``force``), or cannot be written.
+        UsageError: two results would go to one file.
     """
     from edgecls.benchmark.charts import check_folder
     from edgecls_runtime.output import check_writable
 
-    for file in filter(None, files):
+    files = [file for file in named if file is not None]
+    places = [file.resolve() for file in (*files, *([] if charts is None else [charts]))]
+    twice = next((place for place in places if places.count(place) > 1), None)
+    if twice is not None:
+        raise click.UsageError(f"{twice} is named for two results: give each a file of its own.")
+    for file in files:
         check_writable(file, force=force)
     if charts is not None:
         check_folder(charts, force=force)
@@ -79,15 +76,17 @@ def measure(measurement: _Measurement) -> int | None:
     return None
 
 
-def early_end(interruption: int | None, *, complete: bool) -> int | None:
-    """Say that a measurement ended early, if it did; return the exit status for that."""
+def early_exit(interruption: int | None, *, complete: bool) -> int | None:
+    """Return the exit status of a measurement that ended early; None if it did not."""
+    return (None if complete else 1) if interruption is None else interruption
+
+
+def tell_end(interruption: int | None, *, complete: bool) -> None:
+    """Say that a measurement ended early, if it did."""
     if interruption is not None:
         click.echo("interrupted: what was measured until then is kept", err=True)
-        return interruption
-    if not complete:
+    elif not complete:
         click.echo("error: not everything could be measured", err=True)
-        return 1
-    return None
 
 
 def write_pages(

@@ -20,6 +20,7 @@ __all__ = ["asked_setups", "given_options", "setup_options"]
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 _SCENARIOS = ("singlestream", "multistream", "offline", "engine")
+_LARGEST_BATCH = 4096  # of 224x224 pixels 2.5 GB of input alone: more is rather a slip of the finger
 _OPTIONS = (
     click.option(
         "--provider",
@@ -41,7 +42,7 @@ _OPTIONS = (
     click.option(
         "--batch",
         "batch_sizes",
-        type=CommaList(click.IntRange(min=1)),
+        type=CommaList(click.IntRange(1, _LARGEST_BATCH)),
         help="Pictures a run, say 1,8.  [default: 1; multistream 8, offline as for infer FOLDER]",
     ),
     session_options,

@@ -10,6 +10,7 @@ import click
 
 from .bars import picture_bar
 from .options import engine_options, provider_option, threads_option
+from .ranges import NumberRange
 
 __all__ = ["compare"]
 
@@ -19,7 +20,7 @@ __all__ = ["compare"]
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Pictures; with class folders, acc@1 too.")
 @click.option("--labels-from", type=click.Choice(["folder", "name"]), default="folder", show_default=True)
 @click.option("--class-map", metavar="FILE.json", help="Folders' names in the models'.")
-@click.option("--max-drop", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Points it may lose.")
+@click.option("--max-drop", type=NumberRange(0, 100), default=1.0, show_default=True, help="Points it may lose.")
 @provider_option
 @threads_option
 @engine_options

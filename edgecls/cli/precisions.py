@@ -10,6 +10,8 @@ import click
 
 from edgecls_runtime.errors import DataError
 
+from .ranges import NumberRange
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -93,7 +95,7 @@ def precision_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--equalize", is_flag=True, help="int8: cross-layer equalization first."),
             click.option(
                 "--max-drop",
-                type=click.FloatRange(min=0),
+                type=NumberRange(0, 100),
                 metavar="POINTS",
                 help="int8: what may be lost on --eval-data; noisy layers stay in float to meet it.",
             ),

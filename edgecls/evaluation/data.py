@@ -68,7 +68,9 @@ def find_evaluation_data(
     data = Path(data)
     folder, origin = _split_folder(data, split, labels) if data.is_dir() else (data, f"as {data.name} says")
     if folder.is_dir() and not any(_is_picture(path) for path in files_beneath(folder)):
-        raise DataError(f"{folder}: holds no pictures", "Give a folder with a folder of pictures for each class.")
+        raise DataError(
+            f"{folder}: holds no pictures", "Give a folder of pictures, with or without folders of classes."
+        )
     meanings = {label: labels.index(label) for label in dict.fromkeys(labels)}
     ambiguous = {label for label, count in Counter(labels).items() if count > 1}.difference(class_map or ())
     meanings |= class_map or {}

@@ -8,8 +8,9 @@ import pytest
 from drawn_documents import document, run, setup
 
 from edgecls.benchmark import intervals
-from edgecls.benchmark.comparison import Comparison, compare, setup_key
+from edgecls.benchmark.comparison import Comparison, compare
 from edgecls.benchmark.document import Document
+from edgecls.benchmark.pairing import setup_key
 from edgecls_runtime.errors import BenchmarkError, OtherMachineError
 
 
@@ -164,6 +165,14 @@ def test_what_is_not_complete_cannot_pass(times: float, verdict: str) -> None:
     assert "b is not complete (interrupted): it cannot pass" in comparison.warnings
     if verdict == "inconclusive":
         assert comparison.advice == "Measure again: what is not complete cannot pass."
+
+
+def test_a_measurement_that_ended_early_has_that_exit_status() -> None:
+    assert [replace(compare(measured(), measured()), early_exit=status).exit_status for status in (None, 1, 130)] == [
+        0,
+        1,
+        130,
+    ]
 
 
 def test_a_run_that_failed_cannot_pass() -> None:

@@ -41,6 +41,10 @@ def changed(change: Any) -> str:
         (lambda raw: raw["runs"][0]["measured"]["rounds"].append(1), "rounds are"),
         (lambda raw: raw["runs"][0]["measured"]["rounds"].append(0), "rounds are"),
         (
+            lambda raw: raw["runs"][0]["measured"]["latency_ms"].__setitem__(3, 0.0),
+            "latency_ms: 0 ms is no latency",
+        ),
+        (
             lambda raw: raw["runs"][0]["measured"]["latency_ms"].__setitem__(3, -1.0),
             "latency_ms: -1.0 is not between 0 and 1e+09",
         ),

@@ -70,3 +70,10 @@ def test_what_is_no_folder_of_pictures(tmp_path: Path, pictures: tuple[str, ...]
     bad.write_bytes(bad.read_bytes()[:100])
     with pytest.raises(ImageError, match=r"0\.png: cannot be decoded"), open_pictures(bad.parent):
         pass
+
+
+def test_a_picture_that_goes_while_a_folder_is_read(pictures: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture_sets, "decode", lambda path, *_: Path(path).unlink())
+    with pytest.raises(ImageError, match="cannot be read: No such file") as caught:
+        open_pictures(Path(pictures[0]).parent).__enter__()
+    assert caught.value.remedy == "Leave the pictures as they are while they are measured."

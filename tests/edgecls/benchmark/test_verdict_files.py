@@ -55,6 +55,16 @@ def test_junit_of_what_is_not_complete_is_not_green() -> None:
     assert (nothing.get("tests"), nothing.get("skipped")) == ("1", "1")
 
 
+def test_junit_tells_a_crash_from_a_doubt() -> None:
+    failed = run(400, seed=2, failure="was ended by SIGSEGV")
+    suite = ElementTree.fromstring(to_junit(compare(document(run(400)), document(failed))))[0]
+    assert (suite.get("tests"), suite.get("errors"), suite.get("skipped")) == ("1", "1", "0")
+    (error,) = suite.findall("testcase/error")
+    assert str(error.get("message")).startswith("the contender failed: was ended by SIGSEGV")
+    slower = document(run(400, seed=2, median_ms=9, failure="was ended by SIGSEGV"))
+    assert ElementTree.fromstring(to_junit(compare(document(run(400)), slower)))[0].get("failures") == "1"
+
+
 def test_markdown_shows_every_setup_and_takes_nothing_for_markup() -> None:
     comparison = three()
     text = to_markdown(comparison)
@@ -73,7 +83,13 @@ def test_markdown_shows_every_setup_and_takes_nothing_for_markup() -> None:
 
 
 @pytest.mark.parametrize(
-    "comparison", [three(), compare(document(), document()), compare(document(run(9)), document(run(0, failure="f")))]
+    "comparison",
+    [
+        three(),
+        compare(document(), document()),
+        compare(document(run(9)), document(run(0, failure="f"))),
+        replace(three(), early_exit=130),
+    ],
 )
 def test_json_follows_its_schema(comparison: Comparison) -> None:
     jsonschema = pytest.importorskip("jsonschema")

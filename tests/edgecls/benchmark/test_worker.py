@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -103,6 +104,42 @@ def test_a_process_that_dies_is_an_error_that_says_how(models: Path, pictures: t
     ended = (sys.executable, "-c", "raise SystemExit(3)")
     with Worker(order, command=ended) as worker, pytest.raises(BenchmarkError, match="ended with status 3"):
         worker.load()
+
+
+def test_memory_that_does_not_suffice_is_an_error_that_says_so(models: Path, pictures: tuple[str, ...]) -> None:
+    order = Order(model=str(models / "tiny.onnx"), pictures=pictures, scenario="multistream", batch_size=10**12)
+    with Worker(order) as worker, pytest.raises(BenchmarkError) as caught:
+        worker.load()
+    assert caught.value.cause.startswith(f"{models / 'tiny.onnx'}: the memory does not suffice: Unable to allocate ")
+    assert caught.value.remedy == "Use a smaller --batch."
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no groups of processes")
+def test_a_terminals_ctrl_c_does_not_reach_a_worker(models: Path, pictures: tuple[str, ...]) -> None:
+    with Worker(Order(model=str(models / "tiny.onnx"), pictures=pictures)) as worker:
+        assert os.getpgid(worker._process.pid) != os.getpgrp()
+
+
+def test_a_worker_ends_with_whoever_started_it(models: Path, pictures: tuple[str, ...]) -> None:
+    script = (
+        "import sys; from edgecls.benchmark.worker import Order, Worker\n"
+        "worker = Worker(Order(model=sys.argv[1], pictures=tuple(sys.argv[2:])))\n"
+        "worker.load(); print(worker._process.pid, flush=True); worker.measure(duration_s=600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script, models / "tiny.onnx", *pictures], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    time.sleep(0.5)  # it measures by now
+    parent.kill()
+    parent.communicate()
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("it measures on, for nobody")
 
 
 def test_what_engines_print_is_no_answer(models: Path, pictures: tuple[str, ...]) -> None:

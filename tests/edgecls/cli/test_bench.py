@@ -100,6 +100,31 @@ def test_a_model_that_fails_midway_leaves_what_there_is(
     assert [len(run["measured"]["latency_ms"]) for run in document["runs"]] == [1, 0]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+def test_what_cannot_be_printed_is_written_all_the_same(models: Path, photos: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edgecls", "bench", models / "tiny.onnx", "--images", photos, "--iterations", "1"]
+    command += ["--cold-starts", "0", "--json", "out.json", "--report", "out.html"]
+    with open("/dev/full", "w") as full:
+        subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.DEVNULL, check=False)
+    assert read(tmp_path / "out.json")["complete"] is True
+    assert (tmp_path / "out.html").exists()
+
+
+def test_what_cannot_be_written_is_printed_all_the_same(
+    in_process: Run, models: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgecls.benchmark import files
+    from edgecls_runtime.errors import OutputError
+
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("out.json: the disk is full", "Free some space.")
+
+    monkeypatch.setattr(files, "write", full)
+    asked = ("--images", photos, "--iterations", 1, "--cold-starts", 0, "--json", "out.json")
+    done = in_process("bench", models / "tiny.onnx", *asked)
+    assert (done.returncode, done.stdout.partition(":")[0]) == (1, "tiny.onnx")
+
+
 def test_a_model_that_does_not_run_leaves_nothing(
     edgecls: Run, models: Path, photos: Path, refused: Refused, tmp_path: Path
 ) -> None:
@@ -150,6 +175,8 @@ def test_what_is_wrong_is_said_before_anything_is_measured(
         (["m.onnx", "--duration", "-3"], "-3"),
         (["m.onnx", "--duration", "nan"], "nan"),
         (["m.onnx", "--batch", "1,0"], "0 is not in the range"),
+        (["m.onnx", "--batch", "8,10000000"], "10000000 is not in the range 1<=x<=4096"),
+        (["m.onnx", "--threads", "1025"], "1025 is not in the range 1<=x<=1024"),
         (["m.onnx", "--batch", "1,x"], "'x' is not a valid int"),
         (["m.onnx", "--batch", ""], "'' is not a valid int"),
         (["m.onnx", "--threads", "2,2"], "'2,2' names one twice"),
@@ -258,6 +285,7 @@ def test_help_needs_no_numpy() -> None:
         ({}, 4, "tiny.onnx: was measured on another machine than base.json: cpu is "),
         ({"here": True}, 1, "tiny.onnx: measured tiny, base.json mobilenet_v2"),
         ({"here": True, "arch": "tiny"}, 1, "was measured on other pictures than base.json"),
+        ({"here": True, "arch": "tiny", "alike": True}, 1, "tiny.onnx: lacks a setup that base.json has: singlestream"),
         ({"text": "{"}, 1, "base.json: is not valid JSON"),
         (
             {"text": '{"schema": "edgecls.bench/2"}'},
@@ -280,8 +308,12 @@ def test_a_baseline_that_fits_nothing_is_refused_before_anything_is_measured(
 
     from edgecls.benchmark import files, measurement
     from edgecls.benchmark.fingerprint import this_fingerprint
+    from edgecls.benchmark.picture_sets import open_pictures
 
     base = document(run(40))
+    if "alike" in changed:
+        with open_pictures(photos) as found:
+            base = dataclasses.replace(base, pictures=found.description)
     if "here" in changed:
         base = dataclasses.replace(base, machine=this_fingerprint())
     base = dataclasses.replace(base, model=dataclasses.replace(base.model, arch=changed.get("arch", base.model.arch)))

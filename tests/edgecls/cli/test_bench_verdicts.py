@@ -17,6 +17,7 @@ import pytest
 from drawn_documents import document, run, setup
 
 from edgecls.benchmark import ab, files
+from edgecls.benchmark.measurement import describe_model
 from edgecls_runtime.golden import draw_picture
 
 if TYPE_CHECKING:
@@ -140,6 +141,26 @@ def test_nothing_is_overwritten(in_process: Run, refused: Refused, base: Path) -
     assert in_process("bench", "compare", "base.json", "same.json", "--junit", "slower.json", "--force").returncode == 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("MODEL", "--json", "x", "--report", "x"),
+        ("MODEL", "--baseline", "base.json", "--json", "x", "--charts", "x"),
+        ("--ab", "MODEL", "MODEL", "--json", "x", "photos/../x"),
+        ("--ab", "MODEL", "MODEL", "--json", "x", "y", "--junit", "y"),
+        ("compare", "base.json", "same.json", "--markdown", "x", "--junit", "x"),
+        ("report", "base.json", "--output", "x", "--charts", "x"),
+    ],
+)
+def test_two_results_in_one_file_are_refused_at_once(
+    in_process: Run, base: Path, models: Path, photos: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    done = in_process("bench", *(models / "tiny.onnx" if word == "MODEL" else word for word in words), "--force")
+    assert done.returncode == 2
+    assert " is named for two results: give each a file of its own." in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_measurement_is_held_against_its_baseline(
     in_process: Run, refused: Refused, models: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -164,6 +185,23 @@ def test_a_measurement_is_held_against_its_baseline(
     done = in_process(*tiny, "--markdown", "v.md")
     assert done.returncode == 2
     assert "--markdown is about a verdict: give --baseline FILE, or leave it out." in done.stderr
+
+
+def test_a_setup_that_fails_beside_a_baseline(in_process: Run, models: Path, photos: Path, tmp_path: Path) -> None:
+    asked = ("--images", photos, "--iterations", 1, "--cold-starts", 0, "--batch", "1,2")
+    assert in_process("bench", models / "tiny.onnx", *asked, "--json", "base.json").returncode == 0
+    base = files.read(tmp_path / "base.json")
+    fixed = describe_model(models / "fixed4.onnx")
+    files.write(replace(base, model=fixed), tmp_path / "base.json", force=True)
+    outputs = ("--verdict-json", "v.json", "--junit", "v.xml", "--report", "v.html", "--markdown", "v.md")
+    done = in_process("bench", models / "fixed4.onnx", *asked, "--baseline", "base.json", *outputs)
+    assert done.returncode == 1
+    verdict = json.loads((tmp_path / "v.json").read_text())
+    assert (verdict["verdict"], verdict["exit_status"]) == ("inconclusive", 1)
+    assert [row["failed"] for row in verdict["rows"]] == [False, True]
+    assert "takes 4 pictures a run, not 2" in verdict["rows"][1]["remark"]
+    assert "exit status 1" in (tmp_path / "v.html").read_text()
+    assert len(list(ElementTree.parse(tmp_path / "v.xml").getroot().iter("error"))) == 1
 
 
 def test_two_models_in_turn(

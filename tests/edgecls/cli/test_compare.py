@@ -52,7 +52,11 @@ def test_what_is_assumed_of_a_foreign_file_is_said_once(in_process: Run, models:
 def test_bad_input_is_refused(in_process: Run, refused: Refused, models: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     tiny = models / "tiny.onnx"
-    refused(in_process("compare", tiny, "absent.onnx", "--data", "empty"), "empty: holds no pictures", "folder")
+    refused(
+        in_process("compare", tiny, "absent.onnx", "--data", "empty"), "empty: holds no pictures", "with or without"
+    )
     refused(in_process("compare", "absent.onnx", "--data", "empty"), "absent.onnx: no such file", "Check the path")
+    for points in ("nan", "-1", "101"):
+        assert in_process("compare", tiny, "--data", "empty", "--max-drop", points).returncode == 2
     assert in_process("compare", tiny).returncode == 2
     assert in_process("compare", "--data", "empty").returncode == 2
