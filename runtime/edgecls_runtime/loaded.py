@@ -98,10 +98,10 @@ class LoadedModel:
         if count == 0:
             return np.empty((0, len(self.labels)), np.float32)
         taken = self.backend.input
-        axes = zip((taken.shape or batch.shape)[1:], batch.shape[1:], strict=False)
-        differs = any(isinstance(axis, int) and axis != length for axis, length in axes)
-        rank = len(taken.shape or batch.shape)
-        if differs or batch.ndim != rank or not np.can_cast(batch.dtype, taken.dtype, "same_kind"):
+        shape = taken.shape or batch.shape
+        pairs = zip(shape[1:], batch.shape[1:], strict=False)
+        differs = batch.ndim != len(shape) or any(isinstance(axis, int) and axis != length for axis, length in pairs)
+        if differs or not np.can_cast(batch.dtype, taken.dtype, "same_kind"):
             raise ValueError(f"batch is {batch.dtype} {list(batch.shape)}, must be {taken} (Preprocess.new_batch)")
         batch = batch.astype(np.dtype(taken.dtype), copy=False)
         if size is None or count == size:

@@ -108,11 +108,9 @@ def load_model(
         if last_op in ("Softmax", "Sigmoid"):
             activation = "identity"
             assumptions.append(f"the graph ends in its own {last_op}: its outputs are the scores")
-        else:
-            activation = "softmax" if classes > 1 else "sigmoid"  # softmax of a single output is 1, whatever it is
-            assumptions.append(
-                f"{'one label a picture' if classes > 1 else 'one output'}: {activation} over the outputs"
-            )
+        else:  # softmax of a single output is 1, whatever it is
+            activation, what = ("softmax", "one label a picture") if classes > 1 else ("sigmoid", "one output")
+            assumptions.append(f"{what}: {activation} over the outputs")
     for assumption in assumptions:
         _log.warning("%s: %s", where, assumption)
     return LoadedModel(

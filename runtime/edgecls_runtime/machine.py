@@ -70,8 +70,7 @@ def gpu_names(root: StrPath = "/") -> tuple[str, ...]:
     """Return the names of the GPUs that NVIDIA's driver serves; none where it is not loaded."""
     folder = os.path.join(root, "proc/driver/nvidia/gpus")
     gpus = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    names = [_field(read_text(folder, gpu, "information"), "Model") for gpu in gpus]
-    return tuple(name for name in names if name)
+    return tuple(filter(None, (_field(read_text(folder, gpu, "information"), "Model") for gpu in gpus)))
 
 
 def _field(text: str, key: str) -> str:

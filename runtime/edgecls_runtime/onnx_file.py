@@ -152,8 +152,8 @@ class _OnnxFile:
         except IsADirectoryError as error:
             raise ModelError(f"{self.where}: is a folder, not a model", "Give the .onnx file in it.") from error
         except (OSError, ValueError) as error:  # the latter of a path with a NUL
-            reason = getattr(error, "strerror", None) or error
-            raise ModelError(f"{self.where}: cannot be read: {reason}", "Check the file, and this machine.") from error
+            cause = f"{self.where}: cannot be read: {getattr(error, 'strerror', None) or error}"
+            raise ModelError(cause, "Check the file, and this machine.") from error
         self.view = memoryview(self._map)
         try:
             self.model = _Message(self, 0, len(self.view))

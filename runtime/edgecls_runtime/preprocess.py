@@ -346,8 +346,8 @@ def _unreadable(source: ImageSource, where: str, error: Exception) -> ImageError
         return ImageError(f"{where}: {found}", f"Give one of: {', '.join(_FORMATS)}.")
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError) or getattr(error, "strerror", None):  # which what Pillow raises has not
-        reason = getattr(error, "strerror", "there is not enough memory")
-        return ImageError(f"{where}: cannot be read: {reason}", "The file may be good: look at this machine.")
+        cause = f"{where}: cannot be read: {getattr(error, 'strerror', 'there is not enough memory')}"
+        return ImageError(cause, "The file may be good: look at this machine.")
     return ImageError(f"{where}: cannot be decoded: {reason}", "The file is damaged or cut short: get it anew.")
 
 
