@@ -69,7 +69,7 @@ def find_evaluation_data(
     folder, origin = _split_folder(data, split, labels) if data.is_dir() else (data, f"as {data.name} says")
     if folder.is_dir() and not any(_is_picture(path) for path in files_beneath(folder)):
         raise DataError(
-            f"{folder}: holds no pictures", "Give a folder of pictures, with or without folders of classes."
+            f"{folder}: holds no pictures", "Give a folder of pictures; for acc@1, with a folder for each class."
         )
     meanings = {label: labels.index(label) for label in dict.fromkeys(labels)}
     ambiguous = {label for label, count in Counter(labels).items() if count > 1}.difference(class_map or ())

@@ -53,7 +53,9 @@ def test_bad_input_is_refused(in_process: Run, refused: Refused, models: Path, t
     (tmp_path / "empty").mkdir()
     tiny = models / "tiny.onnx"
     refused(
-        in_process("compare", tiny, "absent.onnx", "--data", "empty"), "empty: holds no pictures", "with or without"
+        in_process("compare", tiny, "absent.onnx", "--data", "empty"),
+        "empty: holds no pictures",
+        "of pictures; for acc@1",
     )
     refused(in_process("compare", "absent.onnx", "--data", "empty"), "absent.onnx: no such file", "Check the path")
     for points in ("nan", "-1", "101"):
