@@ -208,5 +208,6 @@ class ResultsFile:
 
     def _unwritable(self, error: OSError) -> OutputError:
         if error.errno == errno.ENOSPC:
-            return OutputError(f"{self.path}: the disk is full", "Free some space, then go on with --resume.")
+            again = "begin anew with --force" if self._header is None else "go on with --resume"
+            return OutputError(f"{self.path}: the disk is full", f"Free some space, then {again}.")
         return OutputError(f"{self.path}: cannot be written: {error.strerror or error}", "Choose another --output.")

@@ -18,7 +18,9 @@ from PIL import Image
 
 from edgecls.cli import pictures as pictures_module
 from edgecls.cli.pictures import Pictures
+from edgecls.cli.results_file import ResultsFile
 from edgecls_runtime import Classifier
+from edgecls_runtime.errors import OutputError
 from edgecls_runtime.golden import draw_picture
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -368,6 +370,18 @@ def test_a_disk_that_takes_no_more_is_named(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     refused(done, f"out.{suffix}: cannot be written: File too large", "Choose another --output.")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(("header", "how"), [({}, "go on with --resume"), (None, "begin anew with --force")])
+def test_a_full_disk_says_how_to_go_on(tmp_path: Path, header: dict[str, Any] | None, how: str) -> None:
+    with (
+        pytest.raises(OutputError, match=f"out: the disk is full\nFree some space, then {how}."),
+        Path("/dev/full").open("wb") as full,
+        ResultsFile(tmp_path / "out", header) as results,
+    ):
+        os.dup2(full.fileno(), results._file.fileno())
+        results.write("an answer")
 
 
 def test_a_bad_model_leaves_no_file(in_process: Run, models: Path, folder: Path) -> None:
