@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import labels_option, preprocess_option, training_packages
+from .ranges import NumberRange
 from .sections import SectionedCommand, section
 
 if TYPE_CHECKING:
@@ -38,27 +38,16 @@ class _Channels(click.ParamType[Any]):
         return tuple(numbers * 3 if len(numbers) == 1 else numbers)
 
 
-class _Number(click.FloatRange):
-    """A finite one: click finds NaN in every range, and infinity in those that have no end."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Take a number of the range."""
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a finite number", param, ctx)
-        return number
-
-
 _data, _model, _vary = section("Data"), section("Model"), section("Augmentation")
 _learn, _machine, _run = section("Optimization"), section("Machine"), section("Run folder")
-_share, _positive = _Number(0, 1), click.IntRange(min=1)
+_share, _positive = NumberRange(0, 1), click.IntRange(min=1)
 
 
 @click.command(cls=SectionedCommand)
 @click.argument("data", required=False, metavar="DATA")
 @_data("--task", type=click.Choice(["single", "multilabel"]), default="single", show_default=True, help="Labels each.")
 @_data("--labels-from", type=click.Choice(["folder", "name"]), default="folder", show_default=True)
-@_data("--val-split", type=_Number(0, 1, min_open=True, max_open=True), help="Share of each class to hold out.")
+@_data("--val-split", type=NumberRange(0, 1, min_open=True, max_open=True), help="Share of each class to hold out.")
 @labels_option
 @preprocess_option
 @_data("--image-size", type=click.IntRange(8, _LARGEST), help="Side of the input, pixels.  [default: the weights']")
@@ -76,7 +65,7 @@ _share, _positive = _Number(0, 1), click.IntRange(min=1)
 @_model("--batchnorm-momentum", type=_share, help="Instead of the architecture's.")
 @_model("--teacher", metavar="CHECKPOINT", help="A larger model to be drawn to.")
 @_model("--distillation", type=_share, default=0.5, show_default=True, help="The teacher's share of the loss.")
-@_model("--temperature", type=_Number(0, min_open=True), default=2.0, show_default=True, help="Of its scores.")
+@_model("--temperature", type=NumberRange(0, min_open=True), default=2.0, show_default=True, help="Of its scores.")
 @_vary(
     "--augment",
     type=click.Choice(["none", "light", "standard", "strong"]),
@@ -89,15 +78,15 @@ _share, _positive = _Number(0, 1), click.IntRange(min=1)
 @_learn("--batch-size", type=_positive, default=32, show_default=True, help="Pictures a step, over all processes.")
 @_learn("--accumulate", type=_positive, default=1, show_default=True, help="Micro-batches a step, to save memory.")
 @_learn("--optimizer", type=click.Choice(["adamw", "sgd", "rmsprop"]), default="adamw", show_default=True)
-@_learn("--lr", type=_Number(0, min_open=True), help="Learning rate of the head.  [default: by optimizer]")
-@_learn("--backbone-lr-factor", type=_Number(0), default=0.1, show_default=True, help="Share for the rest.")
-@_learn("--weight-decay", type=_Number(0), help="Not of biases and normalization.  [default: by optimizer]")
+@_learn("--lr", type=NumberRange(0, min_open=True), help="Learning rate of the head.  [default: by optimizer]")
+@_learn("--backbone-lr-factor", type=NumberRange(0), default=0.1, show_default=True, help="Share for the rest.")
+@_learn("--weight-decay", type=NumberRange(0), help="Not of biases and normalization.  [default: by optimizer]")
 @_learn("--momentum", type=_share, default=0.9, show_default=True, help="Of sgd and rmsprop.")
 @_learn("--schedule", type=click.Choice(["cosine", "step", "constant"]), default="cosine", show_default=True)
-@_learn("--warmup-epochs", type=_Number(0), default=1.0, show_default=True)
-@_learn("--step-epochs", type=_Number(0, min_open=True), default=5.0, show_default=True, help="For step.")
+@_learn("--warmup-epochs", type=NumberRange(0), default=1.0, show_default=True)
+@_learn("--step-epochs", type=NumberRange(0, min_open=True), default=5.0, show_default=True, help="For step.")
 @_learn("--step-gamma", type=_share, default=0.1, show_default=True, help="For step.")
-@_learn("--clip-norm", type=_Number(0, min_open=True), help="Longest gradient.")
+@_learn("--clip-norm", type=NumberRange(0, min_open=True), help="Longest gradient.")
 @_learn("--label-smoothing", type=_share, default=0.0, show_default=True)
 @_learn("--class-weights", type=click.Choice(["none", "balanced"]), default="none", show_default=True)
 @_learn("--balanced-sampling", is_flag=True, help="Draw every class equally often.")

@@ -101,7 +101,7 @@ def test_wrong_usage_is_status_2(in_process: Run, drawn: Path) -> None:
         (["--fp16", "--target", "cuda"], "--target is for int8"),
         (["--int8", "--io-fp16"], "--io-fp16 is for fp16"),
         (["--int8", "--max-drop", "1"], "--max-drop and --eval-data go together"),
-        (["--int8", "--max-drop", "nan"], "nan is no number"),
+        (["--int8", "--max-drop", "nan"], "'nan' is not a finite number"),
         (["--keep-float", "x"], "--keep-float is for fp16 and int8"),
     ):
         done = in_process("export", *QUICK, *arguments)
