@@ -207,7 +207,10 @@ def decode(
     if color not in ("RGB", "BGR"):
         raise ValueError(f'color is {color!r}, must be "RGB" or "BGR"')
     where = describe_source(source)
+    stream: Any = source
     try:
+        if hasattr(stream, "seekable") and not stream.seekable():
+            source = stream.read()  # standard input, a socket
         opened = _open(source, where, color)
         # The caller's own image stays open; leaving an image's `with` closes its file and keeps its pixels.
         with contextlib.nullcontext(opened) if opened is source else opened as image:
@@ -290,17 +293,15 @@ def _open(source: ImageSource, where: str, color: str) -> Image.Image:
         return source
     if isinstance(source, np.ndarray):
         return _from_array(source, where, color)
-    if not isinstance(source, (str, os.PathLike, bytes, bytearray)):
-        if not hasattr(source, "read"):
-            raise ImageError(
-                f"{where}: not a picture",
-                "Give a path, bytes, a binary stream, a Pillow image or a uint8 array. (OpenCV's imread returns None "
-                "for a file that it cannot read.)",
-            )
-        if source.seekable():
-            return Image.open(source)
-        source = source.read()  # standard input, a socket
-    return Image.open(io.BytesIO(source) if isinstance(source, (bytes, bytearray)) else source)
+    if isinstance(source, (bytes, bytearray)):
+        return Image.open(io.BytesIO(source))
+    if not isinstance(source, (str, os.PathLike)) and not hasattr(source, "read"):
+        raise ImageError(
+            f"{where}: not a picture",
+            "Give a path, bytes, a binary stream, a Pillow image or a uint8 array. (OpenCV's imread returns None for a "
+            "file that it cannot read.)",
+        )
+    return Image.open(source)
 
 
 def _from_array(array: NDArray[np.uint8], where: str, color: str) -> Image.Image:

@@ -59,7 +59,7 @@ def damage(path: Path, kind: str, draw) -> None:
 @pytest.mark.parametrize(
     ("kind", "cause"),
     [
-        ("text", "is not a picture that Pillow can read (starts with b'not a pictur')"),
+        ("text", "is not a picture of a kind that is read (starts with b'not a pictur')"),
         ("empty", "is empty (0 bytes)"),
         ("cut", "cannot be decoded: image file is truncated"),
         ("float", "pixels of mode F have no agreed conversion"),

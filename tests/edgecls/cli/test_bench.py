@@ -176,7 +176,7 @@ def test_what_is_wrong_is_said_before_anything_is_measured(
         (["m.onnx", "--duration", "nan"], "nan"),
         (["m.onnx", "--batch", "1,0"], "0 is not in the range"),
         (["m.onnx", "--batch", "8,10000000"], "10000000 is not in the range 1<=x<=4096"),
-        (["m.onnx", "--threads", "1025"], "1025 is not in the range 1<=x<=1024"),
+        (["m.onnx", "--threads", "1025"], "1025 is more than "),
         (["m.onnx", "--batch", "1,x"], "'x' is not a valid int"),
         (["m.onnx", "--batch", ""], "'' is not a valid int"),
         (["m.onnx", "--threads", "2,2"], "'2,2' names one twice"),

@@ -65,7 +65,7 @@ def test_an_artifact(edgecls: Run, models: Path, shapes: Path, tmp_path: Path) -
     assert lines[1] == "8 pictures, 1 unreadable left out"
     assert "  acc@1         87.50 %" in lines
     assert any(line.startswith("  shapes/val/ant/0.png: is ant, taken for ") for line in lines)
-    assert "left out: shapes/val/eel/bad.png: is not a picture that Pillow can read" in done.stderr
+    assert "left out: shapes/val/eel/bad.png: is not a picture of a kind that is read" in done.stderr
     assert "written to out: evaluation.json, confusion_matrix.png, worst_mistakes.png" in done.stderr
     assert "\r" not in done.stderr  # no bar where nobody watches
 

@@ -73,7 +73,7 @@ def test_unreadable_pictures_are_named_and_left_out(pictures: list[Path], tmp_pa
     scores, unreadable = predict_scores(model(), pictures, batch_size=4)
     assert np.isnan(scores).all(1).nonzero()[0].tolist() == [3, 16]
     assert [item.path for item in unreadable] == [pictures[3], pictures[16]]
-    assert "is not a picture that Pillow can read" in str(unreadable[0])
+    assert "is not a picture of a kind that is read" in str(unreadable[0])
     answered = predict(model(), pictures)
     assert answered.paths == tuple(path for path in pictures if path not in (pictures[3], pictures[16]))
     np.testing.assert_array_equal(answered.scores, np.delete(scores, [3, 16], 0))

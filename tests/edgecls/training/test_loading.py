@@ -153,7 +153,7 @@ def test_an_unreadable_picture_is_an_error_of_its_own(pictures, workers, damage)
         load_all(pictures, workers)
     assert type(caught.value) is ImageError
     cause = (
-        "no such file" if damage == "gone" else "is not a picture that Pillow can read (starts with b'not a pictur')"
+        "no such file" if damage == "gone" else "is not a picture of a kind that is read (starts with b'not a pictur')"
     )
     assert caught.value.cause == f"{path}: {cause}"
     assert caught.value.remedy == (
