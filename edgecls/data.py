@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from edgecls_runtime.errors import DataError, ImageError
-from edgecls_runtime.preprocess import IMAGE_SUFFIXES
+from edgecls_runtime.preprocess import IMAGE_SUFFIXES, describe_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -248,8 +248,8 @@ def _pictures(folder: Path, notes: list[str]) -> list[Path]:
 
 def with_path(path: Path, error: ImageError) -> ImageError:
     """Return what is wrong with a picture, the file named: the resize knows no more of it than its size."""
-    named = error.cause.startswith(str(path))
-    return ImageError(error.cause if named else f"{path}: {error.cause}", error.remedy)
+    name = describe_source(path)
+    return ImageError(error.cause if error.cause.startswith(name) else f"{name}: {error.cause}", error.remedy)
 
 
 def files_beneath(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:

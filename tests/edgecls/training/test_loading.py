@@ -157,7 +157,9 @@ def test_an_unreadable_picture_is_an_error_of_its_own(pictures, workers, damage)
     )
     assert caught.value.cause == f"{path}: {cause}"
     assert caught.value.remedy == (
-        "Check the path." if damage == "gone" else "Give a JPEG, PNG, WebP, GIF, BMP or TIFF file."
+        "Check the path."
+        if damage == "gone"
+        else "Give one of: JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, MPO, AVIF, JPEG2000."
     )
     assert multiprocessing.active_children() == []
 
