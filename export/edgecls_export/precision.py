@@ -20,7 +20,8 @@ from edgecls_export.int8 import SCHEMES, int8_from_fp32, prepare
 from edgecls_export.likeness import Likeness
 from edgecls_export.noise import rank_by_noise
 from edgecls_export.provenance import AccuracyBudget, Calibration
-from edgecls_runtime.errors import ExportError
+from edgecls_export.tolerance import TOLERANCES
+from edgecls_runtime.errors import ExportError, ParityError
 
 if TYPE_CHECKING:
     import os
@@ -170,6 +171,7 @@ class Int8:
         Raises:
             ImageError: a picture cannot be read.
             ExportError: the graph cannot be converted, or the budget cannot be met.
+            ParityError: rewritten for the target, the float32 graph computes something else.
             OutputError: the cache cannot be written.
         """
         images = drawn_images() if self.images is None else self.images
@@ -179,6 +181,7 @@ class Int8:
         check_names(onnx.load(prepared), self.exclude)
         judge = None if self.budget is None else Judge(self.budget, workshop.preprocess)
         likeness = Likeness(workshop.graph, images.sources[:COMPARED_IMAGES], workshop.preprocess)
+        self._check_rewrite(likeness.difference(prepared))
         gains: list[str] = []
         equalization = None
         if self.equalize:
@@ -248,6 +251,16 @@ class Int8:
             float_layers=tuple(f"{name}: {self._reason(name, report, costly)}" for name in report.kept),
             notes=(*images.warnings, *_notes(report, gains, spent)),
         )
+
+    def _check_rewrite(self, difference: float) -> None:
+        """Refuse a rewrite that is another function: INT8's wide bounds would not notice."""
+        allowed = TOLERANCES["fp32"].max_relative_diff
+        if difference > allowed:  # of NaN, which the weights make, calibration tells more
+            raise ParityError(
+                f"INT8 for {self.target}: rewritten in operators for integers, the float32 graph's logits differ by "
+                f"{difference:.3g} of the largest, over {allowed:g}",
+                "No file was written. Please report the architecture.",
+            )
 
     def _calibrate(self, prepared: Path, images: CalibrationImages, workshop: Workshop) -> Ranges:
         return calibrate(

@@ -207,6 +207,30 @@ def test_a_broken_quantization_leaves_no_file(
     assert os.listdir(tmp_path) == [], "all appear, or none"
 
 
+def test_a_rewrite_that_is_another_function_leaves_no_file(
+    network: nn.Module,
+    card: ModelCard,
+    images: CalibrationImages,
+    pictures: Pictures,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a thousandth, which INT8's own bounds let pass a hundred times over."""
+    right = precision.prepare
+
+    def buggy(source: Path, target: Path, *, scheme: str) -> None:
+        right(source, target, scheme=scheme)
+        model = onnx.load(target)
+        (head,) = (item for item in model.graph.initializer if list(item.dims) == [5, 16])
+        head.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(head) * np.float32(1.001), head.name))
+        onnx.save(model, target)
+
+    monkeypatch.setattr(precision, "prepare", buggy)
+    with pytest.raises(ParityError, match=r"INT8 for cpu: rewritten .* logits differ by 0\.00\d+ of the largest"):
+        export_onnx(network, tmp_path / "m.onnx", card, precision=Int8(images=images), images=pictures)
+    assert os.listdir(tmp_path) == []
+
+
 def test_an_overflow_in_half_is_kept_in_float_and_said(
     network: nn.Module, card: ModelCard, pictures: Pictures, tmp_path: Path
 ) -> None:
