@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from edgecls_export.calibrators import Percentile
-from edgecls_export.graph import check_float32, check_names, consumers, name_nodes, producers
+from edgecls_export.graph import check_float32, check_names, constants, consumers, name_nodes, producers, set_constant
 from edgecls_export.integer_graph import float_head, fold_factors, integer_friendly, is_factor
 from edgecls_runtime.errors import ExportError, MissingDependencyError
 
@@ -52,8 +52,11 @@ class Scheme:
     reason: str
 
 
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
+
 _CPU_OPERATORS = (
-    *("Conv", "Gemm", "MatMul", "Clip", "Relu", "Add", "Mul", "MaxPool", "AveragePool", "GlobalAveragePool"),
+    *_WEIGHTED,
+    *("Clip", "Relu", "Add", "Mul", "MaxPool", "AveragePool", "GlobalAveragePool"),
     *("Reshape", "Flatten", "Transpose", "Concat"),
 )
 
@@ -74,7 +77,7 @@ _TENSORRT = Scheme(
     symmetric=True,
     reduce_range=False,
     integer_bias=False,
-    operators=("Conv", "Gemm", "MatMul"),
+    operators=_WEIGHTED,
     quantize_outputs=False,
     method=Percentile(99.99),
     lower=False,
@@ -134,6 +137,7 @@ def prepare(source: str | os.PathLike[str], target: str | os.PathLike[str], *, s
     model = onnx.load(source)
     check_float32(model, str(source))
     name_nodes(model)
+    _unshare(model)
     if SCHEMES[scheme].lower:
         model = integer_friendly(model, float_head(model))
     onnx.checker.check_model(model)
@@ -223,9 +227,22 @@ def _quantize(
     return result
 
 
+def _unshare(model: onnx.ModelProto) -> None:
+    """Give each layer constants of its own: of weights that two share, the quantizer writes one name twice."""
+    values, taken = constants(model), set[str]()
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if node.op_type not in _WEIGHTED or name not in values:
+                continue
+            if name in taken:
+                node.input[index] = f"{name}_of_{node.name}"
+                set_constant(model, node.input[index], values[name])
+            taken.add(name)
+
+
 def _has_weight(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
     names = {item.name for item in model.graph.initializer}
-    return node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in names
+    return node.op_type in _WEIGHTED and node.input[1] in names
 
 
 def _check_ranges(

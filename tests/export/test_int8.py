@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from edgecls_export.calibration import calibrate
 from edgecls_export.calibration_images import CalibrationImages
@@ -55,6 +55,22 @@ def test_the_answers_stay_close(scheme: str, quantize: Quantize, graph_path: Pat
     )
     assert str(report) == f"6 layers in 8-bit integers for {scheme}"
     assert not onnx.load(path).metadata_props
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_layers_that_share_their_weights(
+    scheme: str, quantize: Quantize, graph: onnx.ModelProto, graph_path: Path, batch: np.ndarray, run: Run
+) -> None:
+    """A module that is used twice."""
+    again = helper.make_node("Conv", ["excite", "excite.w", "excite.b"], ["twice"], name="again_node")
+    names = [node.name for node in graph.graph.node]
+    graph.graph.node.insert(names.index("gate_node"), again)
+    graph.graph.node[names.index("gate_node") + 1].input[0] = "twice"
+    onnx.save(graph, graph_path)
+    path, report = quantize(scheme)
+    assert {"excite_node", "again_node"} <= set(report.quantized)
+    expected = run(graph_path, batch)
+    assert np.abs(run(path, batch) - expected).max() < 0.05 * np.abs(expected).max()
 
 
 def test_on_the_cpu_nothing_is_left_in_float(quantize: Quantize, tmp_path: Path) -> None:
