@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from edgecls_export.activations import ObservedGraph, float_tensors
 from edgecls_export.calibration_images import CalibrationImages
@@ -48,6 +49,20 @@ def test_a_fixed_batch_counts_no_filling(graph: onnx.ModelProto, images: Calibra
     fixed = collect_histograms(ObservedGraph(graph, ("stem",)), images.sources, card.preprocess)["stem"]
     assert fixed.counts.sum() == free.counts.sum()
     assert np.abs(np.cumsum(fixed.counts) - np.cumsum(free.counts)).max() <= 2
+
+
+def test_what_no_picture_made_is_not_cut(graph: onnx.ModelProto, batch: np.ndarray) -> None:
+    """As many weights as the fixed batch has pictures; and a layer that sees two halves of each picture."""
+    nodes = [
+        helper.make_node("Abs", ["head.b"], ["weights"]),
+        helper.make_node("Reshape", ["stem", "halves"], ["parts"]),
+    ]
+    graph.graph.node.extend(nodes)
+    graph.graph.initializer.append(numpy_helper.from_array(np.array([-1, 4, 16, 16]), "halves"))
+    for info in (*graph.graph.input, *graph.graph.output):
+        info.type.tensor_type.shape.dim[0].dim_value = 5
+    found = ObservedGraph(graph, ("weights", "parts", "logits")).run(batch[:3])
+    assert {name: len(value) for name, value in found.items()} == {"weights": 5, "parts": 6, "logits": 3}
 
 
 def test_magnitudes_fold_the_two_sides() -> None:
