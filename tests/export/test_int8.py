@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from edgecls_export.calibration import calibrate
 from edgecls_export.calibration_images import CalibrationImages
 from edgecls_export.calibrators import MinMax
-from edgecls_export.graph import constants, producers
+from edgecls_export.graph import constants, producers, set_constant
 from edgecls_export.int8 import SCHEMES, Int8Report, int8_from_fp32, prepare
 from edgecls_export.pipeline import ModelCard
 from edgecls_runtime.errors import ExportError
@@ -71,6 +71,27 @@ def test_layers_that_share_their_weights(
     assert {"excite_node", "again_node"} <= set(report.quantized)
     expected = run(graph_path, batch)
     assert np.abs(run(path, batch) - expected).max() < 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("transposed", [True, False])
+def test_a_channel_of_zeros_keeps_its_bias(
+    transposed: bool, quantize: Quantize, graph: onnx.ModelProto, graph_path: Path, batch: np.ndarray, run: Run
+) -> None:
+    """As pruning leaves it; the scale of its weights is that of nothing."""
+    weights = constants(graph)
+    for name in ("project.w", "head.w"):
+        pruned = weights[name].copy()
+        pruned[::2] = 0
+        if name == "head.w" and not transposed:
+            pruned = pruned.T
+            (attribute,) = graph.graph.node[-1].attribute
+            attribute.i = 0
+        set_constant(graph, name, pruned)
+    set_constant(graph, "head.b", np.float32([0.013, -0.021, 0.034, 0.008, -0.017]))
+    onnx.save(graph, graph_path)
+    path, _ = quantize("cpu")
+    np.testing.assert_allclose(run(path, batch)[:, ::2], [[0.013, 0.034, -0.017]] * len(batch), atol=1e-5)
+    np.testing.assert_allclose(run(path, batch), run(graph_path, batch), atol=0.02)
 
 
 def test_on_the_cpu_nothing_is_left_in_float(quantize: Quantize, tmp_path: Path) -> None:
