@@ -21,6 +21,7 @@ import torch
 
 from edgecls_export import drawn, fp32, parity
 from edgecls_export.embedding import embed_preprocess
+from edgecls_export.file_sets import whole_files
 from edgecls_export.golden_outputs import golden_from_reference
 from edgecls_export.precision import Fp16, Fp32, Workshop
 from edgecls_export.provenance import calibration_of, parity_of, to_document
@@ -182,8 +183,9 @@ def export_all(
     """
     started = time.monotonic()
     targets = [Path(target) for target, _ in outputs]
+    places = [target.resolve() for target in targets]
     for target in targets:
-        if targets.count(target) > 1:
+        if places.count(target.resolve()) > 1:
             raise OutputError(f"{target}: is named for two precisions", "Give each a file of its own.")
         output.check_writable(target, force=force)
     if embedding is not None:
@@ -197,7 +199,7 @@ def export_all(
     pictures, reports = list(images), []
     with contextlib.ExitStack() as stack:
         reference = stack.enter_context(_inference(model))
-        temporaries = [stack.enter_context(output.whole_file(target, force=force)) for target in targets]
+        temporaries = stack.enter_context(whole_files(targets, force=force))
         _check_card(reference, card)
         folder = Path(stack.enter_context(_folder_beside(targets[0])))
         progress("convert")

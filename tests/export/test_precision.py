@@ -288,6 +288,32 @@ def test_mistakes_are_found_before_any_work(network: nn.Module, card: ModelCard,
     assert os.listdir(tmp_path) == []
 
 
+def test_two_ways_to_name_a_file(
+    network: nn.Module, card: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    twice = [(tmp_path / "m.onnx", Fp32()), ("m.onnx", Fp16())]
+    with pytest.raises(OutputError, match="m.onnx: is named for two precisions"):
+        export_all(network, twice, card)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_target_that_appears_meanwhile_stops_the_others(
+    network: nn.Module, card: ModelCard, pictures: Pictures, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    outputs = [(tmp_path / "a.onnx", Fp32()), (tmp_path / "other" / "a.onnx", Fp32())]
+
+    def appear(step: str) -> None:
+        (tmp_path / "a.onnx").write_bytes(b"someone else's")
+
+    with pytest.raises(OutputError, match="a.onnx: exists already"):
+        export_all(network, outputs, card, images=pictures, progress=appear)
+    assert (tmp_path / "a.onnx").read_bytes() == b"someone else's"
+    assert sorted(os.listdir(tmp_path)) == ["a.onnx", "other"]
+    assert os.listdir(tmp_path / "other") == []
+
+
 def test_a_budget_leaves_what_it_must_in_float(
     network: nn.Module, card: ModelCard, images: CalibrationImages, pictures: Pictures, tmp_path: Path
 ) -> None:
