@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-__all__ = ["DEFAULT_OPSET", "onnx_from_torch"]
+__all__ = ["DEFAULT_OPSET", "onnx_from_torch", "reason"]
 
 DEFAULT_OPSET = 18
 """What torch's exporter speaks natively, and every engine has kernels for.
@@ -67,7 +67,7 @@ def onnx_from_torch(
         proto = program.model_proto
     except Exception as error:  # torch.onnx raises its own, torch.export's and plain Python's errors
         raise ExportError(
-            f"export to opset {opset}: torch cannot convert the model: {_reason(error)}",
+            f"export to opset {opset}: torch cannot convert the model: {reason(error)}",
             f"Try --opset {DEFAULT_OPSET}, or rewrite what torch.export does not support.",
         ) from error
     _check_opset(proto, opset)
@@ -116,7 +116,7 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return the line that says most: the innermost cause's first."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__

@@ -200,7 +200,7 @@ def export_all(
     with contextlib.ExitStack() as stack:
         reference = stack.enter_context(_inference(model))
         temporaries = stack.enter_context(whole_files(targets, force=force))
-        _check_card(reference, card)
+        _check_card(model, reference, card)
         folder = Path(stack.enter_context(_folder_beside(targets[0])))
         progress("convert")
         graph = folder / "fp32.onnx"
@@ -318,7 +318,7 @@ def _inference(model: torch.nn.Module) -> Iterator[Reference]:
             module.training = training
 
 
-def _check_card(reference: Reference, card: ModelCard) -> None:
+def _check_card(model: torch.nn.Module, reference: Reference, card: ModelCard) -> None:
     """Run the model once before the long steps: does it take the crop, does it return a logit for each label?"""
     if card.preprocess.input_layout != "NCHW-float":
         raise ExportError(
@@ -328,16 +328,35 @@ def _check_card(reference: Reference, card: ModelCard) -> None:
     shape = (1, 3, *card.preprocess.crop_size)
     try:
         logits = reference(np.zeros(shape, np.float32))
-    except RuntimeError as error:
+    except ExportError:
+        raise
+    except Exception as error:  # of a foreign forward: its own assertions, too
         raise ExportError(
-            f"the model does not take float32 {list(shape)}: {str(error).splitlines()[0]}",
-            "Give the preprocess that the model was trained with.",
+            f"the model does not take float32 {list(shape)}: {fp32.reason(error)}", _remedy(model)
         ) from error
     if logits.shape != (1, len(card.labels)):
         raise ExportError(
             f"the model returns {list(logits.shape)} for one picture, and there are {len(card.labels)} labels",
             "Give one label for each output, in its order.",
         )
+    if not np.isfinite(logits).all():
+        weights = (*model.named_parameters(), *model.named_buffers())
+        broken = [name for name, tensor in weights if not torch.isfinite(tensor).all()]
+        raise ExportError(
+            f"the model returns logits from {logits.min()} to {logits.max()} for an input of zeros",
+            f"Its weights are broken: {broken[0]} holds NaN or infinity."
+            if broken
+            else "Export one that returns numbers.",
+        )
+
+
+def _remedy(model: torch.nn.Module) -> str:
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            return f"Load the weights: {name} is on the device meta, which has none."
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            return f"Give model.float(): {name} is {parameter.dtype}."
+    return "Give the preprocess that the model was trained with."
 
 
 def _tools() -> dict[str, str]:

@@ -163,12 +163,54 @@ def test_a_model_that_returns_two_things_is_refused(card: ModelCard, tmp_path: P
         export_onnx(ReturnsTwo(), tmp_path / "m.onnx", card)
 
 
-def test_a_nan_in_the_model_is_no_parity(network: nn.Module, card: ModelCard, tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_broken_weights_are_named_before_any_work(
+    network: nn.Module, card: ModelCard, tmp_path: Path, value: str
+) -> None:
     with torch.no_grad():
-        network[-1].bias[0] = float("nan")
+        network[-1].bias[0] = float(value)
+    steps: list[str] = []
+    with pytest.raises(ExportError, match=f"returns logits from .*{value}.*\n.* broken: 6.bias holds NaN or infinity"):
+        export_onnx(network, tmp_path / "m.onnx", card, progress=steps.append)
+    assert (os.listdir(tmp_path), steps) == ([], [])
+
+
+def test_a_nan_that_only_some_pictures_meet_is_no_parity(network: nn.Module, card: ModelCard, tmp_path: Path) -> None:
+    class Root(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sqrt()
+
     with pytest.raises(EdgeclsError, match="nan"):
-        export_onnx(network, tmp_path / "m.onnx", card)
+        export_onnx(nn.Sequential(Root(), network), tmp_path / "m.onnx", card)
     assert os.listdir(tmp_path) == []
+
+
+class Refuses(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise {"value": ValueError("another size"), "assertion": AssertionError}[self.how]
+
+
+@pytest.mark.parametrize(("how", "reason"), [("value", "ValueError: another size"), ("assertion", "AssertionError")])
+def test_a_model_refuses_the_crop_in_its_own_way(card: ModelCard, tmp_path: Path, how: str, reason: str) -> None:
+    model = Refuses(3, 5)
+    model.how = how  # type: ignore[assignment]
+    with pytest.raises(ExportError, match=rf"does not take float32 \[1, 3, 32, 32\]: {reason}\nGive the preprocess"):
+        export_onnx(model, tmp_path / "m.onnx", card)
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        (nn.Module.half, r"Give model.float\(\): 0.weight is torch.float16"),
+        (nn.Module.double, r"Give model.float\(\): 0.weight is torch.float64"),
+        (lambda model: model.to("meta"), "Load the weights: 0.weight is on the device meta"),
+    ],
+)
+def test_a_model_of_another_type_is_told_how_to_become_float32(
+    network: nn.Module, card: ModelCard, tmp_path: Path, change: Callable[[nn.Module], nn.Module], remedy: str
+) -> None:
+    with pytest.raises(ExportError, match=remedy):
+        export_onnx(change(network), tmp_path / "m.onnx", card)
 
 
 def test_the_pictures_can_be_ones_own(
