@@ -27,7 +27,7 @@ from edgecls_export.precision import Fp16, Fp32, Workshop
 from edgecls_export.provenance import calibration_of, parity_of, to_document
 from edgecls_runtime import golden, manifest, onnx_file, output
 from edgecls_runtime.classifier import Classifier
-from edgecls_runtime.errors import ExportError, OutputError
+from edgecls_runtime.errors import ExportError, ManifestError, OutputError
 from edgecls_runtime.manifest import Manifest, Source
 
 if TYPE_CHECKING:
@@ -194,6 +194,7 @@ def export_all(
             raise ExportError(
                 "io_fp16: makes the input float16, and an embedded preprocess takes uint8 pixels", "Choose one of them."
             )
+    document = _document(card, batch_size=batch_size, opset=opset)
     if images is None:
         images, image_set = _parity_pictures([precision for _, precision in outputs])
     pictures, reports = list(images), []
@@ -205,20 +206,7 @@ def export_all(
         progress("convert")
         graph = folder / "fp32.onnx"
         fp32.onnx_from_torch(model, graph, crop_size=card.preprocess.crop_size, batch_size=batch_size, opset=opset)
-        document = Manifest(
-            arch=card.arch,
-            precision="fp32",
-            labels=tuple(card.labels),
-            activation=card.activation,
-            thresholds=None if card.thresholds is None else tuple(card.thresholds),
-            preprocess=card.preprocess,
-            batch_size=batch_size,
-            opset=opset,
-            graph_sha256=onnx_file.graph_sha256(graph),
-            source=card.source,
-            metrics=dict(card.metrics),
-            tools=_tools(),
-        )
+        document = replace(document, graph_sha256=onnx_file.graph_sha256(graph))
         for (_, precision), target, temporary in zip(outputs, targets, temporaries, strict=True):
             step = progress if len(targets) == 1 else _prefixed(progress, target.name)
             workshop = Workshop(
@@ -316,6 +304,34 @@ def _inference(model: torch.nn.Module) -> Iterator[Reference]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
         for module, training in modes.items():
             module.training = training
+
+
+def _document(card: ModelCard, *, batch_size: int | None, opset: int) -> Manifest:
+    """Return the manifest as far as it is known before the conversion, and as its reader would take it."""
+    if batch_size is not None and batch_size < 1:
+        raise ExportError(f"batch_size: is {batch_size}", "Give 1 or more; None leaves it free.")
+    try:
+        document = Manifest(
+            arch=card.arch,
+            precision="fp32",
+            labels=tuple(card.labels),
+            activation=card.activation,
+            thresholds=None if card.thresholds is None else tuple(card.thresholds),
+            preprocess=card.preprocess,
+            batch_size=batch_size,
+            opset=opset,
+            graph_sha256="",
+            source=card.source,
+            metrics=dict(card.metrics),
+            tools=_tools(),
+        )
+        return Manifest.from_json(document.to_json(), where="the model's card")
+    except ManifestError as error:
+        raise ExportError(error.cause, "Correct the ModelCard.") from error
+    except (TypeError, ValueError) as error:  # of what JSON does not know: a number of numpy's own, NaN
+        raise ExportError(
+            f"the model's card: {error}", "Give labels as str, and numbers as finite int or float."
+        ) from error
 
 
 def _check_card(model: torch.nn.Module, reference: Reference, card: ModelCard) -> None:

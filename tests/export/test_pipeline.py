@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -151,6 +152,34 @@ def test_a_card_that_does_not_fit_is_refused(network: nn.Module, card: ModelCard
     with pytest.raises(ExportError, match=r"does not take float32 \[1, 3, 4, 4\]: "):
         export_onnx(network, tmp_path / "m.onnx", dataclasses.replace(card, preprocess=small))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ("a", "b\nc", "d", "e", "f")}, r"card: labels\[1\]: .* holds a control character"),
+        ({"labels": ("a", "\ud800", "d", "e", "f")}, r"card: labels\[1\]: .* holds a control character"),
+        ({"labels": range(5)}, r"card: labels\[0\]: is 0, not of type str"),
+        ({"activation": "tanh"}, "card: activation: is .*tanh.*, not one of softmax, sigmoid"),
+        ({"activation": "sigmoid"}, "card: thresholds: go with activation sigmoid alone"),
+        ({"activation": "sigmoid", "thresholds": (0.5,) * 4}, "card: thresholds: has 4 values for 5 labels"),
+        ({"thresholds": (0.5,) * 5}, r"card: thresholds: go with .* \(activation is softmax\)"),
+        ({"metrics": {"acc@1": np.float32(3)}}, "card: .*float32 is not JSON serializable\nGive .* numbers as finite"),
+        ({"metrics": {"acc@1": float("nan")}}, "card: Out of range float values"),
+    ],
+)
+def test_what_no_manifest_can_say_is_refused_before_any_work(
+    network: nn.Module, card: ModelCard, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    steps: list[str] = []
+    with pytest.raises(ExportError, match=message):
+        export_onnx(network, tmp_path / "m.onnx", dataclasses.replace(card, **changes), progress=steps.append)
+    assert (os.listdir(tmp_path), steps) == ([], [])
+
+
+def test_no_batch_of_nothing(network: nn.Module, card: ModelCard, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="batch_size: is 0\nGive 1 or more"):
+        export_onnx(network, tmp_path / "m.onnx", card, batch_size=0)
 
 
 class ReturnsTwo(nn.Module):
