@@ -128,9 +128,8 @@ class Fp16:
         largest = largest_magnitudes(workshop.graph, images, workshop.preprocess, progress=workshop.counted)
         report = fp16_from_fp32(workshop.graph, path, io_fp16=self.io_fp16, keep_float=self.keep_float, largest=largest)
         kept = tuple(map(str, report.kept))
-        notes = [
-            f"activations reach {max(largest.values()):.3g} on {len(images)} pictures; half ends at {LARGEST:,.0f}"
-        ]
+        reached = max(largest.values(), default=0)
+        notes = [f"activations reach {reached:.3g} on {len(images)} pictures; half ends at {LARGEST:,.0f}"]
         if kept:
             notes.append(f"{len(kept)} of {len(kept) + report.half} nodes stay in float32: {kept[0]}")
         return Converted(float_layers=kept, notes=tuple(notes))
@@ -208,6 +207,12 @@ class Int8:
             return int8_from_fp32(corrected, path, ranges.values, scheme=self.target, exclude=(*self.exclude, *kept))
 
         report = quantize(())
+        if not report.quantized:
+            raise ExportError(
+                f"INT8 for {self.target}: no layer with weights computes in integers; in float stay: "
+                f"{', '.join(report.kept) or 'none, there are no such layers'}",
+                "Exclude fewer of them, or export fp32 or fp16.",
+            )
         like = likeness.of(path)
         if equalization is not None:
             gains.append(f"{equalization}: {likeness.measure} {before:.5f} -> {like:.5f}")
@@ -244,7 +249,7 @@ class Int8:
                 image_set=images.origin,
                 scheme=self.target,
                 quantized_layers=len(report.quantized),
-                bias_correction=len(corrected_on),
+                bias_correction=len(corrected_on) if shifts else 0,
                 equalized_pairs=0 if equalization is None else len(equalization.pairs),
                 budget=spent,
             ),

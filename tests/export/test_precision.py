@@ -314,6 +314,46 @@ def test_a_target_that_appears_meanwhile_stops_the_others(
     assert os.listdir(tmp_path / "other") == []
 
 
+def test_integers_that_nothing_computes_in_are_refused(
+    network: nn.Module, card: ModelCard, images: CalibrationImages, pictures: Pictures, tmp_path: Path
+) -> None:
+    fp32.onnx_from_torch(network, tmp_path / "names.onnx", crop_size=(32, 32))
+    kinds = ("Conv", "Gemm")
+    every = tuple(node.name for node in onnx.load(tmp_path / "names.onnx").graph.node if node.op_type in kinds)
+    (tmp_path / "names.onnx").unlink()
+    without = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    three = dataclasses.replace(card, labels=card.labels[:3])
+    for model, its_card, exclude, kept in ((network, card, every, ", ".join(every)), (without, three, (), "none")):
+        with pytest.raises(ExportError, match=f"INT8 for cpu: no layer .* computes in integers; .*: {kept}"):
+            export_onnx(
+                model, tmp_path / "m.onnx", its_card, precision=Int8(images=images, exclude=exclude), images=pictures
+            )
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_bias_corrected_none_recorded(
+    card: ModelCard, images: CalibrationImages, pictures: Pictures, tmp_path: Path
+) -> None:
+    """A product of matrices has no bias."""
+
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 5, generator=torch.Generator().manual_seed(0)))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.amax((2, 3)) @ self.weight
+
+    report = export_onnx(Product(), tmp_path / "m.onnx", card, precision=Int8(images=images), images=pictures)
+    assert report.manifest.calibration is not None
+    assert (report.manifest.calibration["quantized_layers"], report.manifest.calibration["bias_correction"]) == (1, 0)
+
+
+def test_half_without_pictures(network: nn.Module, card: ModelCard, tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="mine: holds no pictures to compare on"):
+        export_onnx(network, tmp_path / "m.onnx", card, precision=Fp16(), images=[], image_set="mine")
+
+
 def test_a_budget_leaves_what_it_must_in_float(
     network: nn.Module, card: ModelCard, images: CalibrationImages, pictures: Pictures, tmp_path: Path
 ) -> None:
