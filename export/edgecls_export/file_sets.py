@@ -8,13 +8,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecls_runtime.backends import is_engine
 from edgecls_runtime.errors import OutputError
 from edgecls_runtime.output import check_writable, flush, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["check_new_folder", "whole_files", "whole_folder"]
+__all__ = ["check_new_folder", "check_no_engine", "whole_files", "whole_folder"]
 
 
 @contextlib.contextmanager
@@ -59,6 +60,19 @@ def whole_folder(target: str | os.PathLike[str], *, force: bool = False) -> Iter
         yield made
         check_new_folder(target, force=force)
         _swap((made,), (target,))
+
+
+def check_no_engine(target: str | os.PathLike[str]) -> None:
+    """Refuse to call an ONNX file what engines are called: whoever opens it would take it for one.
+
+    Raises:
+        OutputError: says what to call it.
+    """
+    if is_engine(target):
+        raise OutputError(
+            f"{target}: is called an engine, and an ONNX file is made",
+            "Let it end in .onnx; --tensorrt makes an engine of it.",
+        )
 
 
 def check_new_folder(target: str | os.PathLike[str], *, force: bool) -> None:

@@ -21,7 +21,7 @@ import torch
 
 from edgecls_export import drawn, fp32, parity
 from edgecls_export.embedding import embed_preprocess
-from edgecls_export.file_sets import whole_files
+from edgecls_export.file_sets import check_no_engine, whole_files
 from edgecls_export.golden_outputs import golden_from_reference
 from edgecls_export.precision import Fp16, Fp32, Workshop
 from edgecls_export.provenance import calibration_of, parity_of, to_document
@@ -187,6 +187,7 @@ def export_all(
     for target in targets:
         if places.count(target.resolve()) > 1:
             raise OutputError(f"{target}: is named for two precisions", "Give each a file of its own.")
+        check_no_engine(target)
         output.check_writable(target, force=force)
     if embedding is not None:
         embedding.check(len(card.labels))

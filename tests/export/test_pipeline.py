@@ -137,6 +137,12 @@ def test_a_manifest_that_says_something_else_leaves_no_file(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("suffix", [".engine", ".plan"])
+def test_no_onnx_file_is_called_an_engine(network: nn.Module, card: ModelCard, tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(OutputError, match="is called an engine, and an ONNX file is made\nLet it end in .onnx"):
+        export_onnx(network, tmp_path / f"m{suffix}", card)
+
+
 def test_an_existing_file_stops_before_any_work(network: nn.Module, card: ModelCard, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"old")
     steps: list[str] = []
