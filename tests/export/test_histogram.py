@@ -7,7 +7,7 @@ from onnx import helper, numpy_helper
 
 from edgecls_export.activations import ObservedGraph, float_tensors
 from edgecls_export.calibration_images import CalibrationImages
-from edgecls_export.histogram import BINS, Histogram, collect_histograms
+from edgecls_export.histogram import BINS, Histogram, collect_histograms, count
 from edgecls_export.pipeline import ModelCard
 from edgecls_runtime.errors import CalibrationError
 
@@ -70,6 +70,13 @@ def test_magnitudes_fold_the_two_sides() -> None:
     counts[0], counts[BINS // 2 - 1], counts[BINS // 2], counts[-1] = 1, 20, 300, 4000
     folded = Histogram(-1.0, 1.0, counts).magnitudes(256)
     assert (folded[0], folded[-1], folded.sum()) == (320, 4001, 4321)
+
+
+@pytest.mark.parametrize("exponent", [-10, -110, -120, -140])
+def test_tiny_values_are_counted_as_any(exponent: int) -> None:
+    """From 5e-35 down the factor to bins is beyond float32."""
+    values = np.float32([-1, -0.5, 0, 0.25, 1])
+    assert np.array_equal(count(np.ldexp(values, exponent), 2.0**exponent), count(values, 1.0))
 
 
 def test_a_tensor_of_zeros_has_a_histogram(graph: onnx.ModelProto, images: CalibrationImages, card: ModelCard) -> None:
