@@ -4,8 +4,8 @@ Every tensor gets one type, and a cast stands wherever two types meet, so the gr
 take types from the graph (TensorRT 11 and TensorRT-RTX know no other way) compute in half what is half here.
 
 Half precision ends at 65,504 and is full only from 6.1e-5 up. What does not fit there stays in float32 and is
-reported: constants by their value, activations by what was measured on pictures
-(`edgecls_export.activations.largest_magnitudes`). Nothing is clipped.
+reported: constants by their value (an epsilon that half takes for 0 with all up to the division), activations by what
+was measured on pictures (`edgecls_export.activations.largest_magnitudes`). Nothing is clipped.
 
 The converters of onnxruntime and onnxconverter-common do neither: they clip constants, and two neighbours kept in
 float32 still meet in half, where the value between them is lost.
