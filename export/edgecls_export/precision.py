@@ -209,9 +209,9 @@ class Int8:
         report = quantize(())
         if not report.quantized:
             raise ExportError(
-                f"INT8 for {self.target}: no layer with weights computes in integers; in float stay: "
-                f"{', '.join(report.kept) or 'none, there are no such layers'}",
-                "Exclude fewer of them, or export fp32 or fp16.",
+                f"INT8 for {self.target}: {len(report.kept)} of {len(report.kept)} layers with weights stay in float: "
+                "nothing is left for integers",
+                "Exclude fewer layers, or export fp32 or fp16.",
             )
         like = likeness.of(path)
         if equalization is not None:
