@@ -39,6 +39,10 @@ class ObservedGraph:
         axis = model.graph.input[0].type.tensor_type.shape.dim[0]
         self.batch_size = axis.dim_value or None
         self.tensors = tuple(tensors)
+        self._by_picture = {self._input}
+        for node in model.graph.node:
+            if not self._by_picture.isdisjoint(node.input):
+                self._by_picture.update(node.output)
         self._inner = tuple(name for name in tensors if name != self._input)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
@@ -52,8 +56,8 @@ class ObservedGraph:
     def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Return the tensors by name, for pictures float32 [N, 3, H, W].
 
-        A graph of a fixed batch size takes at most so many; the batch is filled up with its first picture, and what
-        belongs to the filling is cut off.
+        A graph of a fixed batch size takes at most so many; the batch is filled up with its first picture, and the
+        rows that belong to the filling are cut off what depends on the input.
         """
         count, size = len(batch), self.batch_size
         if size is not None and count < size:
@@ -62,8 +66,11 @@ class ObservedGraph:
         found = dict(zip(self._inner, values, strict=True))
         if self._input in self.tensors:
             found[self._input] = batch
-        if size is not None:
-            found = {name: value[:count] if value.shape[:1] == (size,) else value for name, value in found.items()}
+        if size is not None and count < size:
+            # A graph may take its pictures apart along the first axis: several rows each.
+            whole = [name for name, value in found.items() if value.ndim and len(value) % size == 0]
+            cut = self._by_picture.intersection(whole)
+            found |= {name: found[name][: len(found[name]) * count // size] for name in cut}
         return found
 
 

@@ -60,19 +60,15 @@ def measure_shifts(
         if not twins:
             return {}
         for twin in twins:
-            axes = [axis for axis in range(twin.rank) if axis != 1]
-            add_reduction(model, "ReduceMean", twin.difference, f"{twin.node}{_SHIFT}", axes=axes)
+            add_reduction(model, "ReduceMean", twin.difference, f"{twin.node}{_SHIFT}", axes=range(2, twin.rank))
         names = [f"{twin.node}{_SHIFT}" for twin in twins]
         graph = ObservedGraph(model, names)
-    sums = {name: np.zeros(1) for name in names}
-    pictures = 0
+    sums, rows = {name: np.zeros(1) for name in names}, dict.fromkeys(names, 0)
     for batch in preprocessed(images, preprocess, batch_size=graph.batch_size, progress=progress):
-        if graph.batch_size is not None and len(batch) < graph.batch_size and pictures:
-            break  # the mean would count the filling; whole batches are enough
         for name, shift in graph.run(batch).items():
-            sums[name] = sums[name] + shift.astype(np.float64) * len(batch)
-        pictures += len(batch)
-    return {name.removesuffix(_SHIFT): (total / pictures).astype(np.float32) for name, total in sums.items()}
+            sums[name] = sums[name] + shift.sum(axis=0, dtype=np.float64)
+            rows[name] += len(shift)
+    return {name.removesuffix(_SHIFT): (sums[name] / rows[name]).astype(np.float32) for name in names}
 
 
 def correct_biases(model: onnx.ModelProto, shifts: Mapping[str, NDArray[np.float32]]) -> None:

@@ -69,10 +69,15 @@ class Judge:
         """Read the pictures.
 
         Raises:
-            CalibrationError: there are none, or one cannot be read.
+            CalibrationError: there are none, one cannot be read, or there is not one target for each.
         """
         if not budget.images:
             raise CalibrationError(f"{budget.origin}: holds no pictures to measure on", "Give some: --eval-data DIR")
+        if budget.targets is not None and len(budget.targets) != len(budget.images):
+            raise CalibrationError(
+                f"{budget.origin}: has {len(budget.images)} pictures and {len(budget.targets)} targets",
+                "Give the class of each picture, in their order, or None.",
+            )
         try:
             self._pixels = [resize_and_crop(decode(image, preprocess), preprocess) for image in budget.images]
         except ImageError as error:

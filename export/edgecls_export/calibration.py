@@ -22,7 +22,7 @@ import onnx
 from edgecls_export.activations import ObservedGraph, float_tensors
 from edgecls_export.calibrators import Percentile
 from edgecls_export.histogram import collect_histograms
-from edgecls_runtime.errors import CalibrationError, OutputError
+from edgecls_runtime.errors import OutputError
 from edgecls_runtime.output import whole_file
 
 if TYPE_CHECKING:
@@ -101,10 +101,6 @@ def calibrate(
     method = Percentile() if method is None else method
     model = onnx.load(source)
     names = [name for name in float_tensors(model) if tensors is None or name in tensors]
-    if not images.sources:
-        raise CalibrationError(
-            f"{images.origin}: holds no pictures", "Give a folder of pictures as the model meets them."
-        )
     entry, key = None, {}
     if cache is not None:
         key = _key(model, images, preprocess, method, symmetric=symmetric, names=names)

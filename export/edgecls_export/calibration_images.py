@@ -62,6 +62,12 @@ class CalibrationImages:
     classes: int = 0
     warnings: tuple[str, ...] = field(default=())
 
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise CalibrationError(
+                f"{self.origin}: holds no pictures", "Give a folder of pictures as the model meets them."
+            )
+
     def digest(self) -> str:
         """Return the SHA-256 over the pictures' own, sorted: the same pictures in any order and under any name."""
         return hashlib.sha256("\n".join(sorted(self.digests)).encode()).hexdigest()

@@ -36,6 +36,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecls_export import parity
+from edgecls_export.file_sets import check_no_engine
 from edgecls_runtime import golden, manifest, onnx_file
 from edgecls_runtime.backends.onnxruntime import import_onnxruntime
 from edgecls_runtime.classifier import Classifier
@@ -127,6 +128,7 @@ def embed_file(
         VerificationError: the old or the new file does not compute the golden outputs.
     """
     started, where = time.monotonic(), os.fspath(source)
+    check_no_engine(target)
     document = manifest.read(source)
     if document is None or document.golden is None:
         raise ManifestError(

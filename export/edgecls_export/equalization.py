@@ -37,6 +37,10 @@ _SETTLED = 1e-3
 """Relative change of a factor from which a sweep is the last."""
 
 
+_DEAD = 1e-6
+"""Share of a layer's largest weight under which a channel has none to speak of: 8 bits tell 1 of 127 from 0."""
+
+
 @dataclass(frozen=True)
 class Equalization:
     """What an equalization did.
@@ -147,7 +151,8 @@ def _factor(
     before = weights[first.input[1]]
     range_1 = np.abs(before.reshape(len(before), -1)).max(axis=1)
     range_2 = np.abs(_by_input(weights, second, len(before))).max(axis=1)
-    alive = (range_1 > 0) & (range_2 > 0)  # a dead channel stays as it is
+    # A dead channel stays as it is: of weights that are next to nothing the factor would ruin the bias.
+    alive = (range_1 > _DEAD * range_1.max()) & (range_2 > _DEAD * range_2.max())
     return np.where(alive, np.sqrt(range_1 * range_2) / np.where(alive, range_2, 1), 1.0)
 
 

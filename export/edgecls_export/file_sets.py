@@ -8,21 +8,22 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecls_runtime.backends import is_engine
 from edgecls_runtime.errors import OutputError
 from edgecls_runtime.output import check_writable, flush, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["check_new_folder", "whole_files", "whole_folder"]
+__all__ = ["check_new_folder", "check_no_engine", "whole_files", "whole_folder"]
 
 
 @contextlib.contextmanager
 def whole_files(targets: Sequence[str | os.PathLike[str]], *, force: bool = False) -> Iterator[tuple[Path, ...]]:
-    """Yield a temporary path for each of several files of one folder; on success all appear, or none.
+    """Yield a temporary path for each of several files; on success all appear, or none.
 
-    The temporary files lie side by side under the names of their targets, so that what belongs together can be tried
-    before it appears. On any exception they go, and the targets stay as they were.
+    The temporary files of a folder lie side by side under the names of their targets, so that what belongs together
+    can be tried before it appears. On any exception they go, and the targets stay as they were.
 
     Raises:
         OutputError: a target exists (without ``force``), or cannot be written.
@@ -30,12 +31,16 @@ def whole_files(targets: Sequence[str | os.PathLike[str]], *, force: bool = Fals
     named = tuple(Path(target) for target in targets)
     for target in named:
         check_writable(target, force=force)
-    with _folder_beside(named[0]) as folder:
-        temporaries = tuple(folder / target.name for target in named)
+    with contextlib.ExitStack() as stack:
+        folders: dict[Path, Path] = {}
+        for target in named:
+            if target.parent not in folders:
+                folders[target.parent] = stack.enter_context(_folder_beside(target))
+        temporaries = tuple(folders[target.parent] / target.name for target in named)
         yield temporaries
         for target in named:
             check_writable(target, force=force)
-        _swap(temporaries, named, folder)
+        _swap(temporaries, named)
 
 
 @contextlib.contextmanager
@@ -54,7 +59,20 @@ def whole_folder(target: str | os.PathLike[str], *, force: bool = False) -> Iter
         made.mkdir()
         yield made
         check_new_folder(target, force=force)
-        _swap((made,), (target,), folder)
+        _swap((made,), (target,))
+
+
+def check_no_engine(target: str | os.PathLike[str]) -> None:
+    """Refuse to call an ONNX file what engines are called: whoever opens it would take it for one.
+
+    Raises:
+        OutputError: says what to call it.
+    """
+    if is_engine(target):
+        raise OutputError(
+            f"{target}: is called an engine, and an ONNX file is made",
+            "Let it end in .onnx; --tensorrt makes an engine of it.",
+        )
 
 
 def check_new_folder(target: str | os.PathLike[str], *, force: bool) -> None:
@@ -84,7 +102,7 @@ def _folder_beside(target: Path) -> Iterator[Path]:
         raise unwritable(target, error) from error
 
 
-def _swap(temporaries: Sequence[Path], targets: Sequence[Path], aside: Path) -> None:
+def _swap(temporaries: Sequence[Path], targets: Sequence[Path]) -> None:
     """Rename all into place; if one cannot be, all are as they were."""
     for temporary in temporaries:
         for path in (*temporary.rglob("*"), temporary):
@@ -92,10 +110,11 @@ def _swap(temporaries: Sequence[Path], targets: Sequence[Path], aside: Path) -> 
     with contextlib.ExitStack() as undo:
         for temporary, target in zip(temporaries, targets, strict=True):
             if target.exists():
-                old = aside / f"{target.name}.old"
+                old = temporary.with_name(f"{target.name}.old")
                 target.replace(old)
                 undo.callback(old.replace, target)
             temporary.replace(target)
             undo.callback(target.replace, temporary)
         undo.pop_all()
-    flush(targets[0].parent)
+    for folder in {target.parent for target in targets}:
+        flush(folder)

@@ -4,8 +4,8 @@ Every tensor gets one type, and a cast stands wherever two types meet, so the gr
 take types from the graph (TensorRT 11 and TensorRT-RTX know no other way) compute in half what is half here.
 
 Half precision ends at 65,504 and is full only from 6.1e-5 up. What does not fit there stays in float32 and is
-reported: constants by their value, activations by what was measured on pictures
-(`edgecls_export.activations.largest_magnitudes`). Nothing is clipped.
+reported: constants by their value (an epsilon that half takes for 0 with all up to the division), activations by what
+was measured on pictures (`edgecls_export.activations.largest_magnitudes`). Nothing is clipped.
 
 The converters of onnxruntime and onnxconverter-common do neither: they clip constants, and two neighbours kept in
 float32 still meet in half, where the value between them is lost.
@@ -39,6 +39,14 @@ A quarter of the range: other pictures go higher, and some kernels sum in half b
 
 SMALLEST_ACTIVATION = float(np.finfo(np.float16).smallest_normal)
 """An activation that stays below this on all pictures has fewer than 11 bits left in half."""
+
+_VANISHES = float(np.finfo(np.float16).smallest_subnormal) / 2
+"""Up to here half rounds to 0."""
+
+_HANDS_ON = frozenset(
+    ["Add", "Expand", "Flatten", "Identity", "Max", "Reshape", "Sqrt", "Squeeze", "Transpose", "Unsqueeze"]
+)
+"""What hands a tiny value on, from the epsilon to where one divides by it."""
 
 
 @dataclass(frozen=True)
@@ -187,15 +195,21 @@ class _Rewriter:
 def _kept(
     model: onnx.ModelProto, types: Mapping[str, int], keep_float: frozenset[str], largest: Mapping[str, float]
 ) -> tuple[KeptFloat, ...]:
-    constants = {
-        item.name: float(np.abs(values[np.isfinite(values)]).max(initial=0))
-        for item in model.graph.initializer
-        if item.data_type == TensorProto.FLOAT
-        for values in (numpy_helper.to_array(item),)
-    }
+    constants = {item.name: _magnitude(item) for item in model.graph.initializer if item.data_type == TensorProto.FLOAT}
     kept = []
+    tiny: set[str] = set()
     for node in model.graph.node:
         schema, reason = _schema(model, node), ""
+        own = {item.name: _magnitude(item.t) for item in node.attribute if item.t.data_type == TensorProto.FLOAT}
+        # Of many weights the small ones may vanish beside the large; an epsilon that vanishes leaves 0 / 0.
+        for name, magnitude in (own | {name: constants[name] for name in node.input if name in constants}).items():
+            if 0 < magnitude <= _VANISHES:
+                reason = f"constant {name} is at most {magnitude:.3g}, which is 0 in float16"
+                tiny.update(node.output)
+        if found := tiny.intersection(node.input):
+            reason = reason or f"{min(found)} may be so small that it is 0 in float16"
+            if node.op_type in _HANDS_ON:
+                tiny.update(node.output)
         if node.name in keep_float:
             reason = "was asked for"
         for index, name in enumerate(node.input):
@@ -214,6 +228,11 @@ def _kept(
         if reason:
             kept.append(KeptFloat(node.name, node.op_type, reason))
     return tuple(kept)
+
+
+def _magnitude(tensor: TensorProto) -> float:
+    values = numpy_helper.to_array(tensor)
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0))
 
 
 def _lift_constants(graph: onnx.GraphProto) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 import torch
+from google.protobuf.message import EncodeError
 
 from edgecls_runtime.errors import ExportError
 
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-__all__ = ["DEFAULT_OPSET", "onnx_from_torch"]
+__all__ = ["DEFAULT_OPSET", "onnx_from_torch", "reason"]
 
 DEFAULT_OPSET = 18
 """What torch's exporter speaks natively, and every engine has kernels for.
 
 The CUDA provider lacks kernels of newer versions (ReduceMax-20, Resize-19), and older versions need a conversion.
 """
+
+_PARALLEL = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
 
 _LARGEST_PROTOBUF = 2**31 - 1  # bytes; https://protobuf.dev/programming-guides/proto-limits/
 
@@ -67,22 +70,37 @@ def onnx_from_torch(
         proto = program.model_proto
     except Exception as error:  # torch.onnx raises its own, torch.export's and plain Python's errors
         raise ExportError(
-            f"export to opset {opset}: torch cannot convert the model: {_reason(error)}",
-            f"Try --opset {DEFAULT_OPSET}, or rewrite what torch.export does not support.",
+            f"export to opset {opset}: torch cannot convert the model: {reason(error)}",
+            _remedy(model),
         ) from error
     _check_opset(proto, opset)
     _strip(proto)
-    if proto.ByteSize() > _LARGEST_PROTOBUF:
-        raise ExportError(
-            f"the model is {proto.ByteSize():,} bytes, and one ONNX file holds {_LARGEST_PROTOBUF:,}",
-            "Export a smaller architecture.",
-        )
+    _check_size(proto)
     onnx.checker.check_model(proto)
     onnx.save_model(proto, path)
 
 
 def _device(model: torch.nn.Module) -> torch.device:
     return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+
+
+def _remedy(model: torch.nn.Module) -> str:
+    wrapped = "module" if isinstance(model, _PARALLEL) else "_orig_mod"  # the latter is torch.compile's
+    if hasattr(model, wrapped):
+        return f"Export what {type(model).__name__} wraps: model.{wrapped}"
+    return f"Try --opset {DEFAULT_OPSET}, or rewrite what torch.export does not support."
+
+
+def _check_size(proto: onnx.ModelProto) -> None:
+    try:
+        size = proto.ByteSize()
+    except EncodeError:  # protobuf's own refusal, which does not say how large it is
+        size = max(_LARGEST_PROTOBUF + 1, sum(len(item.raw_data) for item in proto.graph.initializer))
+    if size > _LARGEST_PROTOBUF:
+        raise ExportError(
+            f"the model is {size:,} bytes, and one ONNX file holds {_LARGEST_PROTOBUF:,}",
+            "Export a smaller architecture.",
+        )
 
 
 def _check_opset(proto: onnx.ModelProto, opset: int) -> None:
@@ -116,7 +134,7 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return the line that says most: the innermost cause's first."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__

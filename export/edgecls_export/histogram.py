@@ -72,7 +72,9 @@ def count(values: NDArray[np.float32], largest: float) -> NDArray[np.int64]:
         counts = np.zeros(BINS, np.int64)
         counts[BINS // 2] = values.size
         return counts
-    index = (values.ravel() * np.float32(BINS / 2 / largest) + np.float32(BINS / 2)).astype(np.intp)
+    factor = BINS / 2 / largest
+    kind = np.float32 if factor <= float(np.finfo(np.float32).max) else np.float64  # of tiny values it does not fit
+    index = (values.ravel() * kind(factor) + kind(BINS / 2)).astype(np.intp)
     np.clip(index, 0, BINS - 1, out=index)
     return np.bincount(index, minlength=BINS)
 

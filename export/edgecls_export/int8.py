@@ -13,7 +13,16 @@ import numpy as np
 import onnx
 
 from edgecls_export.calibrators import Percentile
-from edgecls_export.graph import check_float32, check_names, consumers, name_nodes, producers
+from edgecls_export.graph import (
+    attribute,
+    check_float32,
+    check_names,
+    constants,
+    consumers,
+    name_nodes,
+    producers,
+    set_constant,
+)
 from edgecls_export.integer_graph import float_head, fold_factors, integer_friendly, is_factor
 from edgecls_runtime.errors import ExportError, MissingDependencyError
 
@@ -52,8 +61,13 @@ class Scheme:
     reason: str
 
 
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
+
+_NEXT_TO_NOTHING = 1e-12
+
 _CPU_OPERATORS = (
-    *("Conv", "Gemm", "MatMul", "Clip", "Relu", "Add", "Mul", "MaxPool", "AveragePool", "GlobalAveragePool"),
+    *_WEIGHTED,
+    *("Clip", "Relu", "Add", "Mul", "MaxPool", "AveragePool", "GlobalAveragePool"),
     *("Reshape", "Flatten", "Transpose", "Concat"),
 )
 
@@ -74,7 +88,7 @@ _TENSORRT = Scheme(
     symmetric=True,
     reduce_range=False,
     integer_bias=False,
-    operators=("Conv", "Gemm", "MatMul"),
+    operators=_WEIGHTED,
     quantize_outputs=False,
     method=Percentile(99.99),
     lower=False,
@@ -134,6 +148,7 @@ def prepare(source: str | os.PathLike[str], target: str | os.PathLike[str], *, s
     model = onnx.load(source)
     check_float32(model, str(source))
     name_nodes(model)
+    _unshare(model)
     if SCHEMES[scheme].lower:
         model = integer_friendly(model, float_head(model))
     onnx.checker.check_model(model)
@@ -170,6 +185,8 @@ def int8_from_fp32(
     _check_ranges(model, how, ranges, str(source))
     factors = [node.name for node in model.graph.node if is_factor(node)]
     head = float_head(model) if how.lower else frozenset()
+    if how.integer_bias:
+        _fill_zero_channels(model)
     quantized = _quantize(model, how, ranges, (*exclude, *factors, *head))
     fold_factors(quantized)
     del quantized.metadata_props[:]  # the quantizer's notes to itself
@@ -223,9 +240,40 @@ def _quantize(
     return result
 
 
+def _unshare(model: onnx.ModelProto) -> None:
+    """Give each layer constants of its own: of weights that two share, the quantizer writes one name twice."""
+    values, taken = constants(model), set[str]()
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if node.op_type not in _WEIGHTED or name not in values:
+                continue
+            if name in taken:
+                node.input[index] = f"{name}_of_{node.name}"
+                set_constant(model, node.input[index], values[name])
+            taken.add(name)
+
+
+def _fill_zero_channels(model: onnx.ModelProto) -> None:
+    """Fill the weights of output channels that have none but zeros, as pruning leaves, with next to nothing.
+
+    The quantizer gives zeros a scale of 1, in which a bias is rounded away; a small one it fits to the bias.
+    """
+    values = constants(model)
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "Gemm") or node.input[1] not in values:
+            continue
+        weights = values[node.input[1]]
+        by_row = node.op_type == "Conv" or attribute(node, "transB", 0)
+        zero = ~(weights if by_row else weights.T).any(axis=tuple(range(1, weights.ndim)))
+        if zero.any():
+            weights = weights.copy()
+            (weights if by_row else weights.T)[zero] = _NEXT_TO_NOTHING
+            set_constant(model, node.input[1], weights)
+
+
 def _has_weight(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
     names = {item.name for item in model.graph.initializer}
-    return node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in names
+    return node.op_type in _WEIGHTED and node.input[1] in names
 
 
 def _check_ranges(

@@ -88,7 +88,7 @@ def integer_friendly(model: onnx.ModelProto, keep: Collection[str] = ()) -> onnx
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    values = constants(result)
+    values, ranks = constants(result), _ranks(model)
     outputs = {info.name for info in result.graph.output}
     nodes: list[onnx.NodeProto] = []
     same: dict[str, str] = {}
@@ -98,7 +98,7 @@ def integer_friendly(model: onnx.ModelProto, keep: Collection[str] = ()) -> onnx
             nodes.append(node)
         elif node.op_type == "AveragePool" and _takes_one_pixel(node) and node.output[0] not in outputs:
             same[node.output[0]] = node.input[0]
-        elif node.op_type == "ReduceMean" and _is_global(node, values):
+        elif node.op_type == "ReduceMean" and _is_global(node, values, ranks):
             nodes += _pool(node)
         elif node.op_type == "HardSigmoid":
             alpha, beta = (
@@ -143,7 +143,15 @@ def fold_factors(model: onnx.ModelProto) -> None:
         graph.initializer.remove(item)
 
 
-def _is_global(node: onnx.NodeProto, values: dict[str, NDArray[Any]]) -> bool:
+def _ranks(model: onnx.ModelProto) -> dict[str, int]:
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    tensors = {info.name: info.type.tensor_type for info in (*graph.input, *graph.value_info)}
+    return {name: len(tensor.shape.dim) for name, tensor in tensors.items() if tensor.HasField("shape")}
+
+
+def _is_global(node: onnx.NodeProto, values: Mapping[str, NDArray[Any]], ranks: Mapping[str, int]) -> bool:
+    if ranks.get(node.input[0]) != 4:  # of five axes GlobalAveragePool takes the last three
+        return False
     axes = values.get(node.input[1]) if len(node.input) > 1 else attribute(node, "axes", ())
     return axes is not None and sorted(int(axis) % 4 for axis in np.ravel(cast("NDArray[np.int64]", axes))) == [2, 3]
 

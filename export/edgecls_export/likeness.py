@@ -46,6 +46,15 @@ class Likeness:
         lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(self._expected, axis=1)
         return float(((found * self._expected).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny)).mean())
 
+    def difference(self, path: str | os.PathLike[str]) -> float:
+        """Return how far a graph's logits lie from the reference's: ``max |difference| / max |reference logit|``.
+
+        Raises:
+            ImageError: a picture cannot be read.
+        """
+        largest = np.abs(self._expected).max()
+        return float(np.abs(self._answers(path) - self._expected).max() / max(largest, np.finfo(np.float64).tiny))
+
     def _answers(self, path: str | os.PathLike[str]) -> NDArray[np.float64]:
         model = onnx.load(path)
         (name,) = (info.name for info in model.graph.output)

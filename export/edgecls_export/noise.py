@@ -61,7 +61,7 @@ def rank_by_noise(
         if not twins:
             return ()
         for twin in twins:
-            every = range(twin.rank)
+            every = range(1, twin.rank)
             add_reduction(model, "ReduceSumSquare", twin.output, f"{twin.node}_signal", axes=every)
             add_reduction(model, "ReduceSumSquare", twin.difference, f"{twin.node}_noise", axes=every)
         graph = ObservedGraph(model, [f"{twin.node}_{kind}" for twin in twins for kind in ("signal", "noise")])

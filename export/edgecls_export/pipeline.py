@@ -21,12 +21,13 @@ import torch
 
 from edgecls_export import drawn, fp32, parity
 from edgecls_export.embedding import embed_preprocess
+from edgecls_export.file_sets import check_no_engine, whole_files
 from edgecls_export.golden_outputs import golden_from_reference
 from edgecls_export.precision import Fp16, Fp32, Workshop
 from edgecls_export.provenance import calibration_of, parity_of, to_document
 from edgecls_runtime import golden, manifest, onnx_file, output
 from edgecls_runtime.classifier import Classifier
-from edgecls_runtime.errors import ExportError, OutputError
+from edgecls_runtime.errors import ExportError, ManifestError, OutputError
 from edgecls_runtime.manifest import Manifest, Source
 
 if TYPE_CHECKING:
@@ -182,9 +183,11 @@ def export_all(
     """
     started = time.monotonic()
     targets = [Path(target) for target, _ in outputs]
+    places = [target.resolve() for target in targets]
     for target in targets:
-        if targets.count(target) > 1:
+        if places.count(target.resolve()) > 1:
             raise OutputError(f"{target}: is named for two precisions", "Give each a file of its own.")
+        check_no_engine(target)
         output.check_writable(target, force=force)
     if embedding is not None:
         embedding.check(len(card.labels))
@@ -192,31 +195,19 @@ def export_all(
             raise ExportError(
                 "io_fp16: makes the input float16, and an embedded preprocess takes uint8 pixels", "Choose one of them."
             )
+    document = _document(card, batch_size=batch_size, opset=opset)
     if images is None:
         images, image_set = _parity_pictures([precision for _, precision in outputs])
     pictures, reports = list(images), []
     with contextlib.ExitStack() as stack:
         reference = stack.enter_context(_inference(model))
-        temporaries = [stack.enter_context(output.whole_file(target, force=force)) for target in targets]
-        _check_card(reference, card)
+        temporaries = stack.enter_context(whole_files(targets, force=force))
+        _check_card(model, reference, card)
         folder = Path(stack.enter_context(_folder_beside(targets[0])))
         progress("convert")
         graph = folder / "fp32.onnx"
         fp32.onnx_from_torch(model, graph, crop_size=card.preprocess.crop_size, batch_size=batch_size, opset=opset)
-        document = Manifest(
-            arch=card.arch,
-            precision="fp32",
-            labels=tuple(card.labels),
-            activation=card.activation,
-            thresholds=None if card.thresholds is None else tuple(card.thresholds),
-            preprocess=card.preprocess,
-            batch_size=batch_size,
-            opset=opset,
-            graph_sha256=onnx_file.graph_sha256(graph),
-            source=card.source,
-            metrics=dict(card.metrics),
-            tools=_tools(),
-        )
+        document = replace(document, graph_sha256=onnx_file.graph_sha256(graph))
         for (_, precision), target, temporary in zip(outputs, targets, temporaries, strict=True):
             step = progress if len(targets) == 1 else _prefixed(progress, target.name)
             workshop = Workshop(
@@ -316,7 +307,35 @@ def _inference(model: torch.nn.Module) -> Iterator[Reference]:
             module.training = training
 
 
-def _check_card(reference: Reference, card: ModelCard) -> None:
+def _document(card: ModelCard, *, batch_size: int | None, opset: int) -> Manifest:
+    """Return the manifest as far as it is known before the conversion, and as its reader would take it."""
+    if batch_size is not None and batch_size < 1:
+        raise ExportError(f"batch_size: is {batch_size}", "Give 1 or more; None leaves it free.")
+    try:
+        document = Manifest(
+            arch=card.arch,
+            precision="fp32",
+            labels=tuple(card.labels),
+            activation=card.activation,
+            thresholds=None if card.thresholds is None else tuple(card.thresholds),
+            preprocess=card.preprocess,
+            batch_size=batch_size,
+            opset=opset,
+            graph_sha256="",
+            source=card.source,
+            metrics=dict(card.metrics),
+            tools=_tools(),
+        )
+        return Manifest.from_json(document.to_json(), where="the model's card")
+    except ManifestError as error:
+        raise ExportError(error.cause, "Correct the ModelCard.") from error
+    except (TypeError, ValueError) as error:  # of what JSON does not know: a number of numpy's own, NaN
+        raise ExportError(
+            f"the model's card: {error}", "Give labels as str, and numbers as finite int or float."
+        ) from error
+
+
+def _check_card(model: torch.nn.Module, reference: Reference, card: ModelCard) -> None:
     """Run the model once before the long steps: does it take the crop, does it return a logit for each label?"""
     if card.preprocess.input_layout != "NCHW-float":
         raise ExportError(
@@ -326,16 +345,35 @@ def _check_card(reference: Reference, card: ModelCard) -> None:
     shape = (1, 3, *card.preprocess.crop_size)
     try:
         logits = reference(np.zeros(shape, np.float32))
-    except RuntimeError as error:
+    except ExportError:
+        raise
+    except Exception as error:  # of a foreign forward: its own assertions, too
         raise ExportError(
-            f"the model does not take float32 {list(shape)}: {str(error).splitlines()[0]}",
-            "Give the preprocess that the model was trained with.",
+            f"the model does not take float32 {list(shape)}: {fp32.reason(error)}", _remedy(model)
         ) from error
     if logits.shape != (1, len(card.labels)):
         raise ExportError(
             f"the model returns {list(logits.shape)} for one picture, and there are {len(card.labels)} labels",
             "Give one label for each output, in its order.",
         )
+    if not np.isfinite(logits).all():
+        weights = (*model.named_parameters(), *model.named_buffers())
+        broken = [name for name, tensor in weights if not torch.isfinite(tensor).all()]
+        raise ExportError(
+            f"the model returns logits from {logits.min()} to {logits.max()} for an input of zeros",
+            f"Its weights are broken: {broken[0]} holds NaN or infinity."
+            if broken
+            else "Export one that returns numbers.",
+        )
+
+
+def _remedy(model: torch.nn.Module) -> str:
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            return f"Load the weights: {name} is on the device meta, which has none."
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            return f"Give model.float(): {name} is {parameter.dtype}."
+    return "Give the preprocess that the model was trained with."
 
 
 def _tools() -> dict[str, str]:

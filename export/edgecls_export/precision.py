@@ -20,7 +20,8 @@ from edgecls_export.int8 import SCHEMES, int8_from_fp32, prepare
 from edgecls_export.likeness import Likeness
 from edgecls_export.noise import rank_by_noise
 from edgecls_export.provenance import AccuracyBudget, Calibration
-from edgecls_runtime.errors import ExportError
+from edgecls_export.tolerance import TOLERANCES
+from edgecls_runtime.errors import ExportError, ParityError
 
 if TYPE_CHECKING:
     import os
@@ -127,9 +128,8 @@ class Fp16:
         largest = largest_magnitudes(workshop.graph, images, workshop.preprocess, progress=workshop.counted)
         report = fp16_from_fp32(workshop.graph, path, io_fp16=self.io_fp16, keep_float=self.keep_float, largest=largest)
         kept = tuple(map(str, report.kept))
-        notes = [
-            f"activations reach {max(largest.values()):.3g} on {len(images)} pictures; half ends at {LARGEST:,.0f}"
-        ]
+        reached = max(largest.values(), default=0)
+        notes = [f"activations reach {reached:.3g} on {len(images)} pictures; half ends at {LARGEST:,.0f}"]
         if kept:
             notes.append(f"{len(kept)} of {len(kept) + report.half} nodes stay in float32: {kept[0]}")
         return Converted(float_layers=kept, notes=tuple(notes))
@@ -170,6 +170,7 @@ class Int8:
         Raises:
             ImageError: a picture cannot be read.
             ExportError: the graph cannot be converted, or the budget cannot be met.
+            ParityError: rewritten for the target, the float32 graph computes something else.
             OutputError: the cache cannot be written.
         """
         images = drawn_images() if self.images is None else self.images
@@ -179,6 +180,7 @@ class Int8:
         check_names(onnx.load(prepared), self.exclude)
         judge = None if self.budget is None else Judge(self.budget, workshop.preprocess)
         likeness = Likeness(workshop.graph, images.sources[:COMPARED_IMAGES], workshop.preprocess)
+        self._check_rewrite(likeness.difference(prepared))
         gains: list[str] = []
         equalization = None
         if self.equalize:
@@ -205,6 +207,12 @@ class Int8:
             return int8_from_fp32(corrected, path, ranges.values, scheme=self.target, exclude=(*self.exclude, *kept))
 
         report = quantize(())
+        if not report.quantized:
+            raise ExportError(
+                f"INT8 for {self.target}: {len(report.kept)} of {len(report.kept)} layers with weights stay in float: "
+                "nothing is left for integers",
+                "Exclude fewer layers, or export fp32 or fp16.",
+            )
         like = likeness.of(path)
         if equalization is not None:
             gains.append(f"{equalization}: {likeness.measure} {before:.5f} -> {like:.5f}")
@@ -241,13 +249,23 @@ class Int8:
                 image_set=images.origin,
                 scheme=self.target,
                 quantized_layers=len(report.quantized),
-                bias_correction=len(corrected_on),
+                bias_correction=len(corrected_on) if shifts else 0,
                 equalized_pairs=0 if equalization is None else len(equalization.pairs),
                 budget=spent,
             ),
             float_layers=tuple(f"{name}: {self._reason(name, report, costly)}" for name in report.kept),
             notes=(*images.warnings, *_notes(report, gains, spent)),
         )
+
+    def _check_rewrite(self, difference: float) -> None:
+        """Refuse a rewrite that is another function: INT8's wide bounds would not notice."""
+        allowed = TOLERANCES["fp32"].max_relative_diff
+        if difference > allowed:  # of NaN, which the weights make, calibration tells more
+            raise ParityError(
+                f"INT8 for {self.target}: rewritten in operators for integers, the float32 graph's logits differ by "
+                f"{difference:.3g} of the largest, over {allowed:g}",
+                "No file was written. Please report the architecture.",
+            )
 
     def _calibrate(self, prepared: Path, images: CalibrationImages, workshop: Workshop) -> Ranges:
         return calibrate(

@@ -107,9 +107,14 @@ def _has_plain_bias(node: onnx.NodeProto, floats: Mapping[str, NDArray[Any]]) ->
 
 
 def add_reduction(model: onnx.ModelProto, operator: str, source: str, target: str, *, axes: Sequence[int]) -> None:
-    """Add an output ``target``: ReduceMean or ReduceSumSquare of a tensor over some axes, which go."""
+    """Add an output ``target``: ReduceMean or ReduceSumSquare of a tensor over some axes, which go.
+
+    The first axis has to stay: what a batch was filled up with can be cut off rows, not taken out of a mean.
+    """
     version = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if version >= 18:  # where the axes became an input
+    if not axes:  # which the operators take for all of them
+        node = helper.make_node("Identity", [source], [target])
+    elif version >= 18:  # where the axes became an input
         set_constant(model, f"{target}_axes", np.array(axes, np.int64))
         node = helper.make_node(operator, [source, f"{target}_axes"], [target], keepdims=0)
     else:

@@ -16,6 +16,7 @@ from edgecls_export.calibration_images import CalibrationImages
 from edgecls_export.calibrators import Percentile
 from edgecls_export.graph import constants, set_constant
 from edgecls_export.int8 import SCHEMES, int8_from_fp32, prepare
+from edgecls_export.noise import rank_by_noise
 from edgecls_export.pipeline import ModelCard
 
 Run = Callable[[object, np.ndarray], np.ndarray]
@@ -99,6 +100,28 @@ def test_a_shift_is_the_difference_of_means(
     shifts = measure_shifts(floats, quantized, images.sources, card.preprocess)
     means = [ObservedGraph(model, ["stem"]).run(batch)["stem"].mean(axis=(0, 2, 3)) for model in (quantized, floats)]
     np.testing.assert_allclose(shifts["stem_node"], means[0] - means[1], atol=2e-4)
+
+
+@pytest.mark.parametrize("size", [2, 4, 8, 16])
+def test_a_fixed_batch_counts_every_picture_once(
+    size: int, graph_path: Path, tmp_path: Path, images: CalibrationImages, card: ModelCard
+) -> None:
+    """Seven pictures: the last batch is not full, or the only one has as many pictures as a layer has channels."""
+    prepare(graph_path, tmp_path / "p.onnx", scheme="cpu")
+    ranges = calibrate(tmp_path / "p.onnx", images, preprocess=card.preprocess).values
+    int8_from_fp32(tmp_path / "p.onnx", tmp_path / "q.onnx", ranges, scheme="cpu")
+    floats, quantized = onnx.load(tmp_path / "p.onnx"), onnx.load(tmp_path / "q.onnx")
+    free = measure_shifts(floats, quantized, images.sources, card.preprocess)
+    ranking = rank_by_noise(floats, quantized, images.sources, card.preprocess)
+    for info in (*floats.graph.input, *floats.graph.output):
+        info.type.tensor_type.shape.dim[0].dim_value = size
+    fixed = measure_shifts(floats, quantized, images.sources, card.preprocess)
+    assert fixed.keys() == free.keys()
+    for name, shift in fixed.items():
+        np.testing.assert_allclose(shift, free[name], atol=1e-6)
+    for layer, expected in zip(rank_by_noise(floats, quantized, images.sources, card.preprocess), ranking, strict=True):
+        assert layer.node == expected.node
+        assert layer.sqnr_db == pytest.approx(expected.sqnr_db, abs=1e-3)
 
 
 def test_the_shift_is_subtracted_once_and_from_that_layer_alone(graph: onnx.ModelProto) -> None:

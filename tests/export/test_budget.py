@@ -89,3 +89,5 @@ def test_a_judge_needs_readable_pictures(tmp_path: Path) -> None:
         Judge(Budget(max_drop=1, images=[tmp_path / "a.jpg"], targets=None, origin="x"), Preprocess())
     with pytest.raises(CalibrationError, match="x: holds no pictures to measure on"):
         Judge(Budget(max_drop=1, images=[], targets=None, origin="x"), Preprocess())
+    with pytest.raises(CalibrationError, match="x: has 1 pictures and 2 targets"):
+        Judge(Budget(max_drop=1, images=[tmp_path / "a.jpg"], targets=[0, 1], origin="x"), Preprocess())

@@ -17,7 +17,7 @@ from edgecls_export.calibration_images import CalibrationImages
 from edgecls_export.calibrators import Entropy, MinMax, Percentile
 from edgecls_export.histogram import collect_histograms
 from edgecls_export.pipeline import ModelCard
-from edgecls_runtime.errors import CalibrationError, OutputError
+from edgecls_runtime.errors import OutputError
 
 
 def test_ranges_are_those_of_the_calibrator(graph_path: Path, images: CalibrationImages, card: ModelCard) -> None:
@@ -132,8 +132,3 @@ def test_a_cache_that_cannot_be_written_is_an_error(
     (tmp_path / "cache").write_bytes(b"a file")
     with pytest.raises(OutputError, match="cache: the calibration cache cannot be written"):
         cached(tmp_path, graph_path, images, card)
-
-
-def test_no_pictures_give_no_ranges(graph_path: Path, card: ModelCard) -> None:
-    with pytest.raises(CalibrationError, match="nowhere: holds no pictures"):
-        calibrate(graph_path, CalibrationImages(origin="nowhere", sources=(), digests=()), preprocess=card.preprocess)

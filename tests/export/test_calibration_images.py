@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from edgecls_export import drawn
-from edgecls_export.calibration_images import drawn_images, pick_images
+from edgecls_export.calibration_images import CalibrationImages, drawn_images, pick_images
 from edgecls_runtime.errors import CalibrationError, ExportError
 
 
@@ -147,3 +147,8 @@ def test_photos_are_no_noise(real_data: Path) -> None:
     """Sorted by how little neighbouring pixels have in common, photos stay clear of the bound."""
     for name in ("imagenette/train", "cats_dogs/train", "digits/train"):
         assert len(pick_images(real_data / name, 100).sources) == 100
+
+
+def test_there_are_some() -> None:
+    with pytest.raises(CalibrationError, match="mine: holds no pictures\nGive a folder"):
+        CalibrationImages(origin="mine", sources=(), digests=())

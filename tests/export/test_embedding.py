@@ -275,6 +275,8 @@ def test_files_that_cannot_be_embedded(models: Path, tmp_path: Path, pictures: l
     with pytest.raises(OutputError, match="exists already"):
         embed_file(models / "tiny.onnx", tmp_path / "m2.onnx", Embedding(), pictures)
     assert (tmp_path / "m2.onnx").read_bytes() == b"mine"
+    with pytest.raises(OutputError, match="m.engine: is called an engine"):
+        embed_file(models / "tiny.onnx", tmp_path / "m.engine", Embedding(), pictures)
 
 
 def test_half_precision_at_the_edges_cannot_be_embedded(graph_path: Path, tmp_path: Path, card: ModelCard) -> None:

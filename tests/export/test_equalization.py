@@ -119,14 +119,16 @@ def test_a_tensor_with_another_reader_is_left_alone() -> None:
     assert equalize(model)[1].pairs == ()
 
 
-def test_a_dead_channel_stays_as_it_is(run: Run) -> None:
+@pytest.mark.parametrize("weight", [0, 1e-20])
+def test_a_dead_channel_stays_as_it_is(weight: float, run: Run) -> None:
     model = net()
     (first,) = (item for item in model.graph.initializer if item.name == "w1")
     values = numpy_helper.to_array(first).copy()
-    values[3] = 0
+    values[3] = weight
     first.CopyFrom(numpy_helper.from_array(values, "w1"))
-    result, _ = equalize(model)
+    result, report = equalize(model)
     assert np.isfinite(constants(result)["w1"]).all()
+    assert report.largest_factor < 100
     np.testing.assert_allclose(run(result, PICTURE), run(model, PICTURE), atol=1e-4)
 
 

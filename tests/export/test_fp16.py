@@ -55,6 +55,54 @@ def test_input_and_output_can_be_half(graph_path: Path, tmp_path: Path, batch: n
     np.testing.assert_allclose(half, run(graph_path, batch), atol=0.02)
 
 
+def guarded(eps: float) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """As torch.nn.functional.normalize divides."""
+    nodes = [
+        helper.make_node("ReduceL2", ["input", "axes"], ["norm"], name="norm_node"),
+        helper.make_node("Clip", ["norm", "eps"], ["clipped"], name="clip_node"),
+        helper.make_node("Expand", ["clipped", "shape"], ["expanded"], name="expand_node"),
+        helper.make_node("Div", ["input", "expanded"], ["unit"], name="div_node"),
+        helper.make_node("Relu", ["unit"], ["logits"], name="relu_node"),
+    ]
+    return nodes, {"axes": np.array([1]), "eps": np.float32(eps), "shape": np.array([1, 4])}
+
+
+def test_an_epsilon_that_half_takes_for_0_stays_in_float(tmp_path: Path, run: Run) -> None:
+    """With all that hands it on, up to the division: a black picture would be 0 / 0."""
+    nodes, constants = guarded(1e-12)
+    report = fp16_from_fp32(chain(tmp_path / "f.onnx", *nodes, **constants), tmp_path / "half.onnx")
+    assert [str(kept) for kept in report.kept] == [
+        "clip_node (Clip): constant eps is at most 1e-12, which is 0 in float16",
+        "expand_node (Expand): clipped may be so small that it is 0 in float16",
+        "div_node (Div): expanded may be so small that it is 0 in float16",
+    ]
+    assert not run(tmp_path / "half.onnx", np.zeros((2, 4), np.float32)).any()
+    nodes, constants = guarded(1e-6)
+    report = fp16_from_fp32(chain(tmp_path / "f.onnx", *nodes, **constants), tmp_path / "half.onnx")
+    assert report.kept == ()
+
+
+def test_so_does_one_in_an_attribute_and_small_weights_beside_large_do_not(tmp_path: Path, run: Run) -> None:
+    nodes = [
+        helper.make_node(
+            "ConstantOfShape",
+            ["shape"],
+            ["eps"],
+            name="fill_node",
+            value=helper.make_tensor("value", TensorProto.FLOAT, [1], [1e-12]),
+        ),
+        helper.make_node("Abs", ["input"], ["size"], name="abs_node"),
+        helper.make_node("Add", ["size", "eps"], ["positive"], name="add_node"),
+        helper.make_node("Div", ["input", "positive"], ["sign"], name="div_node"),
+        helper.make_node("MatMul", ["sign", "weight"], ["logits"], name="matmul_node"),
+    ]
+    weight = np.where(np.eye(4), 1, 1e-12).astype(np.float32)
+    path = chain(tmp_path / "f.onnx", *nodes, shape=np.array([1, 4]), weight=weight)
+    report = fp16_from_fp32(path, tmp_path / "half.onnx")
+    assert [kept.node for kept in report.kept] == ["fill_node", "add_node", "div_node"]
+    assert not run(tmp_path / "half.onnx", np.zeros((2, 4), np.float32)).any()
+
+
 def test_a_node_can_be_kept(graph_path: Path, tmp_path: Path, batch: np.ndarray, run: Run) -> None:
     report = fp16_from_fp32(graph_path, tmp_path / "half.onnx", keep_float=["project_node"])
     assert [str(kept) for kept in report.kept] == ["project_node (Conv): was asked for"]

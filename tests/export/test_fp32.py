@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from google.protobuf.message import EncodeError
 from torch import nn
 
+from edgecls_export import fp32
 from edgecls_export.fp32 import onnx_from_torch
 from edgecls_runtime import onnx_file
 from edgecls_runtime.errors import ExportError
@@ -73,3 +76,24 @@ def test_an_opset_that_torch_cannot_make_is_an_error_not_another_opset(network: 
     with pytest.raises(ExportError, match="opset 99"):
         onnx_from_torch(network.eval(), tmp_path / "m.onnx", crop_size=(32, 32), opset=99)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_wraps_a_model_is_named(network: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="cannot convert.*\nExport what OptimizedModule wraps: model._orig_mod"):
+        onnx_from_torch(torch.compile(network.eval()), tmp_path / "m.onnx", crop_size=(32, 32))  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match="cannot convert.*\nExport what DataParallel wraps: model.module"):
+        onnx_from_torch(nn.DataParallel(network), tmp_path / "m.onnx", crop_size=(32, 32))
+
+
+class Large:
+    """A model of 3 GB, as protobuf sees it."""
+
+    graph = SimpleNamespace(initializer=[SimpleNamespace(raw_data=range(3 * 10**9))])
+
+    def ByteSize(self) -> int:  # noqa: N802
+        raise EncodeError("Failed to serialize proto")
+
+
+def test_a_model_over_2_gb_is_refused() -> None:
+    with pytest.raises(ExportError, match="the model is 3,000,000,000 bytes, and one ONNX file holds 2,147,483,647"):
+        fp32._check_size(Large())  # type: ignore[arg-type]

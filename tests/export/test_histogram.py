@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from edgecls_export.activations import ObservedGraph, float_tensors
 from edgecls_export.calibration_images import CalibrationImages
-from edgecls_export.histogram import BINS, Histogram, collect_histograms
+from edgecls_export.histogram import BINS, Histogram, collect_histograms, count
 from edgecls_export.pipeline import ModelCard
 from edgecls_runtime.errors import CalibrationError
 
@@ -50,11 +51,32 @@ def test_a_fixed_batch_counts_no_filling(graph: onnx.ModelProto, images: Calibra
     assert np.abs(np.cumsum(fixed.counts) - np.cumsum(free.counts)).max() <= 2
 
 
+def test_what_no_picture_made_is_not_cut(graph: onnx.ModelProto, batch: np.ndarray) -> None:
+    """As many weights as the fixed batch has pictures; and a layer that sees two halves of each picture."""
+    nodes = [
+        helper.make_node("Abs", ["head.b"], ["weights"]),
+        helper.make_node("Reshape", ["stem", "halves"], ["parts"]),
+    ]
+    graph.graph.node.extend(nodes)
+    graph.graph.initializer.append(numpy_helper.from_array(np.array([-1, 4, 16, 16]), "halves"))
+    for info in (*graph.graph.input, *graph.graph.output):
+        info.type.tensor_type.shape.dim[0].dim_value = 5
+    found = ObservedGraph(graph, ("weights", "parts", "logits")).run(batch[:3])
+    assert {name: len(value) for name, value in found.items()} == {"weights": 5, "parts": 6, "logits": 3}
+
+
 def test_magnitudes_fold_the_two_sides() -> None:
     counts = np.zeros(BINS, np.int64)
     counts[0], counts[BINS // 2 - 1], counts[BINS // 2], counts[-1] = 1, 20, 300, 4000
     folded = Histogram(-1.0, 1.0, counts).magnitudes(256)
     assert (folded[0], folded[-1], folded.sum()) == (320, 4001, 4321)
+
+
+@pytest.mark.parametrize("exponent", [-10, -110, -120, -140])
+def test_tiny_values_are_counted_as_any(exponent: int) -> None:
+    """From 5e-35 down the factor to bins is beyond float32."""
+    values = np.float32([-1, -0.5, 0, 0.25, 1])
+    assert np.array_equal(count(np.ldexp(values, exponent), 2.0**exponent), count(values, 1.0))
 
 
 def test_a_tensor_of_zeros_has_a_histogram(graph: onnx.ModelProto, images: CalibrationImages, card: ModelCard) -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from edgecls_export.calibration import calibrate
 from edgecls_export.calibration_images import CalibrationImages
 from edgecls_export.calibrators import MinMax
-from edgecls_export.graph import constants, producers
+from edgecls_export.graph import constants, producers, set_constant
 from edgecls_export.int8 import SCHEMES, Int8Report, int8_from_fp32, prepare
 from edgecls_export.pipeline import ModelCard
 from edgecls_runtime.errors import ExportError
@@ -55,6 +55,43 @@ def test_the_answers_stay_close(scheme: str, quantize: Quantize, graph_path: Pat
     )
     assert str(report) == f"6 layers in 8-bit integers for {scheme}"
     assert not onnx.load(path).metadata_props
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_layers_that_share_their_weights(
+    scheme: str, quantize: Quantize, graph: onnx.ModelProto, graph_path: Path, batch: np.ndarray, run: Run
+) -> None:
+    """A module that is used twice."""
+    again = helper.make_node("Conv", ["excite", "excite.w", "excite.b"], ["twice"], name="again_node")
+    names = [node.name for node in graph.graph.node]
+    graph.graph.node.insert(names.index("gate_node"), again)
+    graph.graph.node[names.index("gate_node") + 1].input[0] = "twice"
+    onnx.save(graph, graph_path)
+    path, report = quantize(scheme)
+    assert {"excite_node", "again_node"} <= set(report.quantized)
+    expected = run(graph_path, batch)
+    assert np.abs(run(path, batch) - expected).max() < 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("transposed", [True, False])
+def test_a_channel_of_zeros_keeps_its_bias(
+    transposed: bool, quantize: Quantize, graph: onnx.ModelProto, graph_path: Path, batch: np.ndarray, run: Run
+) -> None:
+    """As pruning leaves it; the scale of its weights is that of nothing."""
+    weights = constants(graph)
+    for name in ("project.w", "head.w"):
+        pruned = weights[name].copy()
+        pruned[::2] = 0
+        if name == "head.w" and not transposed:
+            pruned = pruned.T
+            (attribute,) = graph.graph.node[-1].attribute
+            attribute.i = 0
+        set_constant(graph, name, pruned)
+    set_constant(graph, "head.b", np.float32([0.013, -0.021, 0.034, 0.008, -0.017]))
+    onnx.save(graph, graph_path)
+    path, _ = quantize("cpu")
+    np.testing.assert_allclose(run(path, batch)[:, ::2], [[0.013, 0.034, -0.017]] * len(batch), atol=1e-5)
+    np.testing.assert_allclose(run(path, batch), run(graph_path, batch), atol=0.02)
 
 
 def test_on_the_cpu_nothing_is_left_in_float(quantize: Quantize, tmp_path: Path) -> None:

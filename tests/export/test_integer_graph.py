@@ -109,6 +109,19 @@ def test_only_means_over_the_whole_picture_become_pooling(
     np.testing.assert_allclose(run(friendly, values), run(model, values), atol=1e-6)
 
 
+@pytest.mark.parametrize(("rank", "axes"), [(3, [-2, -1]), (5, [2, 3]), (5, [-2, -1]), (None, [2, 3])])
+def test_means_in_other_ranks_stay(rank: int | None, axes: list[int], run: Run) -> None:
+    """Axes 2 and 3 of five are not the whole picture, nor are the last two of three."""
+    shape = [2, 3, 4, 5, 6][: rank or 5]
+    source = helper.make_tensor_value_info("input", TensorProto.FLOAT, shape if rank else None)
+    target = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
+    node = helper.make_node("ReduceMean", ["input", "axes"], ["logits"], name="mean")
+    graph = helper.make_graph([node], "mean", [source], [target], [numpy_helper.from_array(np.array(axes), "axes")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    np.testing.assert_array_equal(run(integer_friendly(model), values), run(model, values))
+
+
 @pytest.mark.parametrize(
     ("attributes", "gone"),
     [

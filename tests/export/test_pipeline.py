@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -136,6 +137,12 @@ def test_a_manifest_that_says_something_else_leaves_no_file(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("suffix", [".engine", ".plan"])
+def test_no_onnx_file_is_called_an_engine(network: nn.Module, card: ModelCard, tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(OutputError, match="is called an engine, and an ONNX file is made\nLet it end in .onnx"):
+        export_onnx(network, tmp_path / f"m{suffix}", card)
+
+
 def test_an_existing_file_stops_before_any_work(network: nn.Module, card: ModelCard, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"old")
     steps: list[str] = []
@@ -153,6 +160,34 @@ def test_a_card_that_does_not_fit_is_refused(network: nn.Module, card: ModelCard
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ("a", "b\nc", "d", "e", "f")}, r"card: labels\[1\]: .* holds a control character"),
+        ({"labels": ("a", "\ud800", "d", "e", "f")}, r"card: labels\[1\]: .* holds a control character"),
+        ({"labels": range(5)}, r"card: labels\[0\]: is 0, not of type str"),
+        ({"activation": "tanh"}, "card: activation: is .*tanh.*, not one of softmax, sigmoid"),
+        ({"activation": "sigmoid"}, "card: thresholds: go with activation sigmoid alone"),
+        ({"activation": "sigmoid", "thresholds": (0.5,) * 4}, "card: thresholds: has 4 values for 5 labels"),
+        ({"thresholds": (0.5,) * 5}, r"card: thresholds: go with .* \(activation is softmax\)"),
+        ({"metrics": {"acc@1": np.float32(3)}}, "card: .*float32 is not JSON serializable\nGive .* numbers as finite"),
+        ({"metrics": {"acc@1": float("nan")}}, "card: Out of range float values"),
+    ],
+)
+def test_what_no_manifest_can_say_is_refused_before_any_work(
+    network: nn.Module, card: ModelCard, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    steps: list[str] = []
+    with pytest.raises(ExportError, match=message):
+        export_onnx(network, tmp_path / "m.onnx", dataclasses.replace(card, **changes), progress=steps.append)
+    assert (os.listdir(tmp_path), steps) == ([], [])
+
+
+def test_no_batch_of_nothing(network: nn.Module, card: ModelCard, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="batch_size: is 0\nGive 1 or more"):
+        export_onnx(network, tmp_path / "m.onnx", card, batch_size=0)
+
+
 class ReturnsTwo(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return x, x
@@ -163,12 +198,54 @@ def test_a_model_that_returns_two_things_is_refused(card: ModelCard, tmp_path: P
         export_onnx(ReturnsTwo(), tmp_path / "m.onnx", card)
 
 
-def test_a_nan_in_the_model_is_no_parity(network: nn.Module, card: ModelCard, tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_broken_weights_are_named_before_any_work(
+    network: nn.Module, card: ModelCard, tmp_path: Path, value: str
+) -> None:
     with torch.no_grad():
-        network[-1].bias[0] = float("nan")
+        network[-1].bias[0] = float(value)
+    steps: list[str] = []
+    with pytest.raises(ExportError, match=f"returns logits from .*{value}.*\n.* broken: 6.bias holds NaN or infinity"):
+        export_onnx(network, tmp_path / "m.onnx", card, progress=steps.append)
+    assert (os.listdir(tmp_path), steps) == ([], [])
+
+
+def test_a_nan_that_only_some_pictures_meet_is_no_parity(network: nn.Module, card: ModelCard, tmp_path: Path) -> None:
+    class Root(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sqrt()
+
     with pytest.raises(EdgeclsError, match="nan"):
-        export_onnx(network, tmp_path / "m.onnx", card)
+        export_onnx(nn.Sequential(Root(), network), tmp_path / "m.onnx", card)
     assert os.listdir(tmp_path) == []
+
+
+class Refuses(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise {"value": ValueError("another size"), "assertion": AssertionError}[self.how]
+
+
+@pytest.mark.parametrize(("how", "reason"), [("value", "ValueError: another size"), ("assertion", "AssertionError")])
+def test_a_model_refuses_the_crop_in_its_own_way(card: ModelCard, tmp_path: Path, how: str, reason: str) -> None:
+    model = Refuses(3, 5)
+    model.how = how  # type: ignore[assignment]
+    with pytest.raises(ExportError, match=rf"does not take float32 \[1, 3, 32, 32\]: {reason}\nGive the preprocess"):
+        export_onnx(model, tmp_path / "m.onnx", card)
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        (nn.Module.half, r"Give model.float\(\): 0.weight is torch.float16"),
+        (nn.Module.double, r"Give model.float\(\): 0.weight is torch.float64"),
+        (lambda model: model.to("meta"), "Load the weights: 0.weight is on the device meta"),
+    ],
+)
+def test_a_model_of_another_type_is_told_how_to_become_float32(
+    network: nn.Module, card: ModelCard, tmp_path: Path, change: Callable[[nn.Module], nn.Module], remedy: str
+) -> None:
+    with pytest.raises(ExportError, match=remedy):
+        export_onnx(change(network), tmp_path / "m.onnx", card)
 
 
 def test_the_pictures_can_be_ones_own(

@@ -207,6 +207,30 @@ def test_a_broken_quantization_leaves_no_file(
     assert os.listdir(tmp_path) == [], "all appear, or none"
 
 
+def test_a_rewrite_that_is_another_function_leaves_no_file(
+    network: nn.Module,
+    card: ModelCard,
+    images: CalibrationImages,
+    pictures: Pictures,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a thousandth, which INT8's own bounds let pass a hundred times over."""
+    right = precision.prepare
+
+    def buggy(source: Path, target: Path, *, scheme: str) -> None:
+        right(source, target, scheme=scheme)
+        model = onnx.load(target)
+        (head,) = (item for item in model.graph.initializer if list(item.dims) == [5, 16])
+        head.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(head) * np.float32(1.001), head.name))
+        onnx.save(model, target)
+
+    monkeypatch.setattr(precision, "prepare", buggy)
+    with pytest.raises(ParityError, match=r"INT8 for cpu: rewritten .* logits differ by 0\.00\d+ of the largest"):
+        export_onnx(network, tmp_path / "m.onnx", card, precision=Int8(images=images), images=pictures)
+    assert os.listdir(tmp_path) == []
+
+
 def test_an_overflow_in_half_is_kept_in_float_and_said(
     network: nn.Module, card: ModelCard, pictures: Pictures, tmp_path: Path
 ) -> None:
@@ -262,6 +286,72 @@ def test_mistakes_are_found_before_any_work(network: nn.Module, card: ModelCard,
     with pytest.raises(EdgeclsError, match="does not exist"):
         export_all(network, [(tmp_path / "a.onnx", Fp32()), (tmp_path / "no" / "b.onnx", Fp16())], card)
     assert os.listdir(tmp_path) == []
+
+
+def test_two_ways_to_name_a_file(
+    network: nn.Module, card: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    twice = [(tmp_path / "m.onnx", Fp32()), ("m.onnx", Fp16())]
+    with pytest.raises(OutputError, match="m.onnx: is named for two precisions"):
+        export_all(network, twice, card)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_target_that_appears_meanwhile_stops_the_others(
+    network: nn.Module, card: ModelCard, pictures: Pictures, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    outputs = [(tmp_path / "a.onnx", Fp32()), (tmp_path / "other" / "a.onnx", Fp32())]
+
+    def appear(step: str) -> None:
+        (tmp_path / "a.onnx").write_bytes(b"someone else's")
+
+    with pytest.raises(OutputError, match="a.onnx: exists already"):
+        export_all(network, outputs, card, images=pictures, progress=appear)
+    assert (tmp_path / "a.onnx").read_bytes() == b"someone else's"
+    assert sorted(os.listdir(tmp_path)) == ["a.onnx", "other"]
+    assert os.listdir(tmp_path / "other") == []
+
+
+def test_integers_that_nothing_computes_in_are_refused(
+    network: nn.Module, card: ModelCard, images: CalibrationImages, pictures: Pictures, tmp_path: Path
+) -> None:
+    fp32.onnx_from_torch(network, tmp_path / "names.onnx", crop_size=(32, 32))
+    kinds = ("Conv", "Gemm")
+    every = tuple(node.name for node in onnx.load(tmp_path / "names.onnx").graph.node if node.op_type in kinds)
+    (tmp_path / "names.onnx").unlink()
+    without = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    three = dataclasses.replace(card, labels=card.labels[:3])
+    for model, its_card, exclude, kept in ((network, card, every, 3), (without, three, (), 0)):
+        with pytest.raises(ExportError, match=f"INT8 for cpu: {kept} of {kept} layers with weights stay in float"):
+            export_onnx(
+                model, tmp_path / "m.onnx", its_card, precision=Int8(images=images, exclude=exclude), images=pictures
+            )
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_bias_corrected_none_recorded(
+    card: ModelCard, images: CalibrationImages, pictures: Pictures, tmp_path: Path
+) -> None:
+    """A product of matrices has no bias."""
+
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 5, generator=torch.Generator().manual_seed(0)))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.amax((2, 3)) @ self.weight
+
+    report = export_onnx(Product(), tmp_path / "m.onnx", card, precision=Int8(images=images), images=pictures)
+    assert report.manifest.calibration is not None
+    assert (report.manifest.calibration["quantized_layers"], report.manifest.calibration["bias_correction"]) == (1, 0)
+
+
+def test_half_without_pictures(network: nn.Module, card: ModelCard, tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="mine: holds no pictures to compare on"):
+        export_onnx(network, tmp_path / "m.onnx", card, precision=Fp16(), images=[], image_set="mine")
 
 
 def test_a_budget_leaves_what_it_must_in_float(
