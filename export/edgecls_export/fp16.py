@@ -281,6 +281,8 @@ def _may_be_half(schema: onnx.defs.OpSchema, index: int) -> bool:
 
 def _retype_attributes(node: onnx.NodeProto) -> None:
     """Make a node that names float32 in an attribute (Cast, ConstantOfShape) name float16."""
+    if node.op_type == "ConstantOfShape" and not node.attribute:  # zeros in float32, where nothing is said
+        node.attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.zeros(1, np.float32))))
     for attribute in node.attribute:
         if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT:
             attribute.i = TensorProto.FLOAT16

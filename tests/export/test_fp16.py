@@ -188,6 +188,26 @@ def test_constants_in_nodes_and_attributes_become_half(tmp_path: Path) -> None:
     assert {name for name, kind in found.items() if kind == TensorProto.FLOAT} == {"input", "logits"}
 
 
+def test_zeros_of_no_stated_type_become_half(tmp_path: Path, run: Run) -> None:
+    """ConstantOfShape makes float32 where it names no value: torch's converter writes them so for Swin's masks."""
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("ScatterND", ["zeros", "indices", "ones"], ["mask"]),
+        helper.make_node("Add", ["input", "mask"], ["logits"]),
+    ]
+    path = chain(
+        tmp_path / "m.onnx",
+        *nodes,
+        shape=np.array([1, 4], np.int64),
+        indices=np.array([[0, 1]], np.int64),
+        ones=np.ones(1, np.float32),
+    )
+    assert fp16_from_fp32(path, tmp_path / "half.onnx").kept == ()
+    assert types(tmp_path / "half.onnx")["mask"] == TensorProto.FLOAT16
+    picture = np.zeros((1, 4), np.float32)
+    np.testing.assert_array_equal(run(tmp_path / "half.onnx", picture), [[0, 1, 0, 0]])
+
+
 def test_what_is_no_float32_graph_is_refused(graph_path: Path, tmp_path: Path) -> None:
     fp16_from_fp32(graph_path, tmp_path / "half.onnx")
     with pytest.raises(ExportError, match=r"half\.onnx: is in half precision already"):
