@@ -245,7 +245,7 @@ def test_slow_clients_do_not_hold_up_the_heartbeat(
             client.connect(str(at))
             client.sendall(b"a")
         time.sleep(0.5)
-        manager.wait_for("WATCHDOG=1", within_s=1)
+        manager.wait_for("WATCHDOG=1", within_s=5)
         for _ in range(5):
             manager.wait_for("WATCHDOG=1", within_s=5)
 
