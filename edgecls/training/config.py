@@ -117,9 +117,8 @@ class TrainingConfig:
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}, not a finite number")
         given = {"mean": self.mean, "std": self.std}
-        Preprocess().replace(
-            **{name: value for name, value in given.items() if isinstance(value, tuple)}
-        )  # refuses what it must
+        numbers = {name: value for name, value in given.items() if isinstance(value, tuple)}
+        Preprocess().replace(**numbers)  # which refuses numbers that cannot normalize
         if self.epochs < 1 or self.batch_size < 1 or self.accumulate < 1:
             raise ValueError(
                 f"epochs {self.epochs}, batch_size {self.batch_size}, accumulate {self.accumulate}: below 1"

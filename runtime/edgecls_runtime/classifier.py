@@ -219,6 +219,7 @@ class Classifier:
 
         Raises:
             ModelError: the model failed, or returned a number that is none.
+            ValueError: the batch is not of the shape and dtype that the model takes.
         """
         with self.hold() as model:
             return model.run(batch)

@@ -40,7 +40,7 @@ class LoadedModel:
     """A model file and its engine. Nothing in it changes, so whoever holds one gets its logits with its labels.
 
     It is closed when whoever made it says so and the last run that holds it is over. The attributes are those of
-    `edgecls_runtime.classifier.Classifier`.
+    `edgecls_runtime.classifier.Classifier`, and ``engine_cache`` that of its ``load``, for `reload`.
     """
 
     backend: Backend
