@@ -23,11 +23,13 @@ import hashlib
 import io
 import json
 import os
+import stat
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from edgecls_export.picture_files import files_beneath
 from edgecls_runtime.errors import DataError, ImageError
 from edgecls_runtime.preprocess import IMAGE_SUFFIXES, describe_source
 
@@ -41,7 +43,6 @@ __all__ = [
     "Sample",
     "Task",
     "Unreadable",
-    "files_beneath",
     "find_samples",
     "with_path",
 ]
@@ -153,12 +154,13 @@ def find_samples(
     data = Path(data)
     if val_split is not None and not 0 < val_split < 1:
         raise DataError(f"val_split is {val_split:g}", "Give a share between 0 and 1, say 0.2.")
-    if data.is_dir():
-        found = _from_folder(data, labels_from, one_split=one_split)
-    elif data.is_file():
-        found = _from_list(data, task)
-    else:
-        raise DataError(f"{data}: no such folder or file", "Check the path.")
+    try:
+        is_folder = stat.S_ISDIR(data.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"{data}: no such folder or file", "Check the path.") from error
+    except OSError as error:
+        raise DataError(f"{data}: cannot be read: {error.strerror or error}", "Check the path.") from error
+    found = _from_folder(data, labels_from, one_split=one_split) if is_folder else _from_list(data, task)
     if not found.train and not (found.val and labels is not None):
         raise DataError(f"{data}: no pictures to learn from", _layout(data, labels_from))
     if val_split is not None:
@@ -250,26 +252,6 @@ def with_path(path: Path, error: ImageError) -> ImageError:
     """Return what is wrong with a picture, the file named: the resize knows no more of it than its size."""
     name = describe_source(path)
     return ImageError(error.cause if error.cause.startswith(name) else f"{name}: {error.cause}", error.remedy)
-
-
-def files_beneath(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Yield the files beneath a folder, through links to folders too, but not in circles.
-
-    Raises:
-        DataError: a folder cannot be read.
-    """
-    here = folder.resolve()
-    if here in above:
-        return
-    try:
-        entries = list(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror or error}", "Change its permissions.") from error
-    for path in entries:
-        if path.is_dir():
-            yield from files_beneath(path, above | {here})
-        elif path.is_file():
-            yield path
 
 
 def _by_folder(folder: Path, notes: list[str]) -> list[_Labelled]:

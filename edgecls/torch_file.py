@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import stat
 import warnings
 import zipfile
 from typing import TYPE_CHECKING, TypeGuard
@@ -27,13 +28,11 @@ _LONGEST = 200
 
 def read_torch_file(path: Path) -> object:
     """Unpickle a file of ``torch.save`` as data, or say why not."""
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such file", "Check the path.")
-    if not path.is_file():
-        raise CheckpointError(f"{path}: is not a file", "Name the file of weights itself.")
     whole = "Copy or download it again; it may have been cut short."
     ours = "Give a whole checkpoint of edgecls, or a state dict saved with torch.save."
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise CheckpointError(f"{path}: is not a file", "Name the file of weights itself.")
         with path.open("rb") as file:
             start = file.read(4)
         if not start:
@@ -56,6 +55,8 @@ def read_torch_file(path: Path) -> object:
             document: object = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file", "Check the path.") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}", "Check the file.") from error
     except pickle.UnpicklingError as error:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 from edgecls.benchmark.document import Pictures
 from edgecls.benchmark.drawn_pictures import draw_jpegs
+from edgecls_export.picture_files import pictures_beneath
 from edgecls_runtime.errors import BenchmarkError, ImageError
-from edgecls_runtime.preprocess import IMAGE_SUFFIXES, Preprocess, decode
+from edgecls_runtime.preprocess import Preprocess, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,7 +80,7 @@ def _drawn(folder: Path) -> PictureSet:
 def _from_folder(folder: Path) -> PictureSet:
     if not folder.is_dir():
         raise BenchmarkError(f"{folder}: is not a folder", "Give a folder of pictures: --images DIR")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    found = pictures_beneath(folder)
     if not found:
         raise BenchmarkError(f"{folder}: no pictures there", "Give a folder with JPEG, PNG or WebP files.")
     chosen = random.Random(0).sample(found, min(len(found), MAX_PICTURES))  # noqa: S311 - reproducible, not secret

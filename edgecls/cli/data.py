@@ -9,6 +9,7 @@ import click
 
 from .bars import picture_bar
 from .options import labels_option, preprocess_option
+from .ranges import NumberRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ def _data_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of --val-split."),
         click.option(
             "--val-split",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            type=NumberRange(0, 1, min_open=True, max_open=True),
             help="Share of each class to hold out.",
         ),
         click.option("--labels-from", type=click.Choice(["folder", "name"]), default="folder", show_default=True),

@@ -65,7 +65,7 @@ class Pictures:
 
             path = Path(argument)
             if os.path.isdir(argument):  # noqa: PTH112 - Path.is_dir raises where a name may not be looked up
-                for relative in self._walk(str(path), "", ordered):
+                for relative in self._walk(str(path), "", ordered, frozenset()):
                     if os.path.splitext(relative)[1].lower() in self._suffixes:  # noqa: PTH122 - a Path for each is slow
                         yield from self._met(str(path / relative), relative)
                     else:
@@ -80,10 +80,13 @@ class Pictures:
         if self._shard is None or stable_hash(name) % self._shard[1] == self._shard[0] - 1:
             yield path
 
-    def _walk(self, root: str, relative: str, ordered: bool) -> Iterator[str]:
-        """Yield the files' paths relative to the root, with slashes."""
+    def _walk(self, root: str, relative: str, ordered: bool, above: frozenset[str]) -> Iterator[str]:
+        """Yield the files' paths relative to the root, with slashes; through links to folders, but not in circles."""
         from heapq import nsmallest
 
+        here = os.path.realpath(os.path.join(root, relative))  # noqa: PTH118 - a Path for each is slow
+        if here in above:
+            return
         last = ""
         while True:
             try:
@@ -91,7 +94,7 @@ class Pictures:
                 names = nsmallest(_NAMES_AT_ONCE, new) if ordered else new
                 for name in names:
                     if name.endswith("/"):
-                        yield from self._walk(root, relative + name, ordered)
+                        yield from self._walk(root, relative + name, ordered, above | {here})
                     else:
                         yield relative + name
             except OSError as error:
@@ -114,14 +117,11 @@ def _names(folder: str) -> Iterator[str]:
     """Yield the names in a folder; those of folders end with a slash, which makes them sort as whole paths do."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):  # as a linked folder can hold itself
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()
+            except OSError:  # a link to where one may not look: it fails by its name, and not the whole folder
+                is_folder, is_file = False, True
+            if is_folder:
                 yield f"{entry.name}/"
-            elif _is_file(entry):
+            elif is_file:
                 yield entry.name
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a link to where one may not look: it fails by its name, and not the whole folder
-        return True

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from edgecls.data import VAL_NAMES, Sample, files_beneath, find_samples
+from edgecls.data import VAL_NAMES, Sample, find_samples
+from edgecls_export.picture_files import files_beneath
 from edgecls_runtime.errors import DataError
 from edgecls_runtime.preprocess import IMAGE_SUFFIXES
 
@@ -66,7 +67,9 @@ def find_evaluation_data(
         DataError: there is nothing there, a label is none of the model's, or it is several of them.
     """
     data = Path(data)
-    folder, origin = _split_folder(data, split, labels) if data.is_dir() else (data, f"as {data.name} says")
+    folder, origin = data, f"as {data.name} says"
+    if data.is_dir():
+        folder, origin = _split_folder(data, split, labels, labels_from)
     if folder.is_dir() and not any(_is_picture(path) for path in files_beneath(folder)):
         raise DataError(
             f"{folder}: holds no pictures", "Give a folder of pictures; for acc@1, with a folder for each class."
@@ -152,7 +155,7 @@ def unlabelled_pictures(data: str | os.PathLike[str], *, labels_from: LabelsFrom
     return pictures if pictures and not deeper else None
 
 
-def _split_folder(data: Path, split: Split | None, labels: Sequence[str]) -> tuple[Path, str]:
+def _split_folder(data: Path, split: Split | None, labels: Sequence[str], labels_from: LabelsFrom) -> tuple[Path, str]:
     """Return the folder to measure on, and how it was chosen."""
     train = data / "train"
     # A class may be called "test"; beside train/ it is a split all the same, as edgecls.data has it.
@@ -161,7 +164,9 @@ def _split_folder(data: Path, split: Split | None, labels: Sequence[str]) -> tup
         return train, "train/"
     if split != "train" and names:
         return data / names[0], f"{names[0]}/"
-    if split is None and not train.is_dir():
+    # So may one be called "train": beside another class of the model it is no split.
+    is_class = "train" in labels and len(_class_folders(data, labels_from).intersection(labels)) > 1
+    if split is None and (is_class or not train.is_dir()):
         return data, "all of the folder"
     if split is None:
         raise DataError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections import deque
 from dataclasses import dataclass, field
@@ -17,12 +18,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecls_export import drawn
+from edgecls_export.picture_files import pictures_beneath
 from edgecls_runtime.errors import CalibrationError, ImageError, OutputError
 from edgecls_runtime.output import unwritable
 from edgecls_runtime.preprocess import IMAGE_SUFFIXES, Preprocess, decode
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Sequence
 
     from PIL import Image
@@ -98,11 +99,12 @@ def pick_images(
     Raises:
         CalibrationError: there are no readable pictures, some of them are in ``evaluation``, or they are noise or flat;
             ``evaluation`` names a place without pictures.
+        DataError: a folder cannot be read.
     """
     root = Path(folder)
     if count < 1:
         raise ValueError(f"count is {count}, must be at least 1")
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises for names that the system refuses
         raise CalibrationError(f"{root}: is not a folder", "Give a folder of pictures as the model meets them.")
     queue = _in_turn(_by_class(root, _pictures([root])), root, seed)
     held_out: dict[str, Path] = {}
@@ -228,11 +230,13 @@ def _warnings(root: Path, picked: int, copies: int, unreadable: list[Path]) -> I
 
 
 def _pictures(places: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Return the pictures among files and below folders, by suffix, sorted."""
+    """Return the pictures among files and beneath folders, by suffix; those of a folder sorted."""
     found = []
     for place in map(Path, places):
-        files = sorted(place.rglob("*")) if place.is_dir() else [place]
-        found += [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+        if place.is_dir():
+            found += pictures_beneath(place)
+        elif place.suffix.lower() in IMAGE_SUFFIXES and place.is_file():
+            found.append(place)
     return found
 
 

@@ -82,9 +82,13 @@ def check_new_folder(target: str | os.PathLike[str], *, force: bool) -> None:
         OutputError: says which.
     """
     target = Path(target)
-    if target.exists() and not target.is_dir():
+    try:
+        exists = target.exists()
+    except OSError as error:  # a name that the system refuses
+        raise unwritable(target, error) from error
+    if exists and not target.is_dir():
         raise OutputError(f"{target}: is a file, not a folder", "Choose another folder.")
-    if target.exists() and not force:
+    if exists and not force:
         raise OutputError(f"{target}: exists already", "Choose another folder, or replace it with --force.")
     if not target.parent.is_dir():
         raise OutputError(f"{target}: the folder {target.parent} does not exist", f"Make it: mkdir -p {target.parent}")

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,6 @@ from edgecls_runtime import engine_file, manifest, onnx_file
 from edgecls_runtime.errors import ExportError, OutputError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
     from edgecls_runtime.engine_file import BatchProfile, Flavour
@@ -109,7 +109,7 @@ def check_repository(repository: str | os.PathLike[str], names: list[str], *, fo
         OutputError: says which.
     """
     repository = Path(repository)
-    if not repository.exists():
+    if not os.path.lexists(repository):
         check_new_folder(repository, force=force)
         return
     if not repository.is_dir():

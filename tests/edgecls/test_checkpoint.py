@@ -315,6 +315,7 @@ def test_a_file_that_is_none_says_why(tmp_path, monkeypatch, path, reader, conte
 def test_paths_without_a_file_are_named(tmp_path):
     assert refused(tmp_path / "absent.pt").cause.endswith("absent.pt: no such file")
     assert refused(tmp_path).cause.endswith("is not a file")
+    assert refused(tmp_path / ("n" * 300)).cause.endswith("cannot be read: File name too long")
     os.mkfifo(tmp_path / "pipe.pt")  # opening it would wait for ever
     assert refused(tmp_path / "pipe.pt").cause.endswith("is not a file")
 

@@ -158,6 +158,8 @@ def test_an_empty_folder_is_refused_with_the_layout_to_give(tmp_path, split):
 def test_no_such_folder(tmp_path):
     with pytest.raises(DataError, match="nowhere: no such folder or file"):
         find_samples(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="nnn: cannot be read: File name too long"):
+        find_samples(tmp_path / ("n" * 300))
 
 
 def test_one_class_is_refused(tmp_path):

@@ -45,6 +45,12 @@ def test_the_draw_is_spread_over_the_classes_and_always_the_same(folder: Path, t
     assert len(pick_images(tmp_path / "moved", 1000).sources) == 40
 
 
+def test_a_linked_class_is_drawn_from_too(folder: Path, tmp_path: Path) -> None:
+    (folder / "cat").rename(tmp_path / "elsewhere")
+    (folder / "cat").symlink_to(tmp_path / "elsewhere")
+    assert Counter(name.split("/")[0] for name in names(pick_images(folder, 24))) == {"ant": 10, "bee": 9, "cat": 5}
+
+
 def test_digests_are_those_of_the_files(folder: Path) -> None:
     picked = pick_images(folder, 5)
     assert list(picked.digests) == [hashlib.sha256(Path(str(path)).read_bytes()).hexdigest() for path in picked.sources]

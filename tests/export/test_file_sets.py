@@ -59,7 +59,7 @@ def test_of_several_files_none_is_left_on_failure(tmp_path: Path, error: type[Ba
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
-    target = tmp_path / "model"
+    target, long = tmp_path / "model", "n" * 300
     for content in ("first", "second"):
         with whole_folder(target, force=True) as folder:
             (folder / "1").mkdir()
@@ -79,4 +79,6 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
         pytest.fail("must not get here")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file: is a file"), whole_folder(tmp_path / "file", force=True):
+        pytest.fail("must not get here")
+    with pytest.raises(OutputError, match="nnn: cannot be written: File name too long"), whole_folder(tmp_path / long):
         pytest.fail("must not get here")

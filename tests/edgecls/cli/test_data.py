@@ -53,6 +53,9 @@ def test_check_wants_something_to_measure_on_as_training_does(edgecls: Run, refu
     refused(done, "no val split to measure on, or not one readable picture in it (one folder)", "--val-split 0.2")
     assert ["2", "red", "12", "0"] in [line.split() for line in done.stdout.splitlines()]
     assert edgecls("data", "check", data / "train", "--val-split", "0.2").returncode == 0
+    wrong = edgecls("data", "check", data / "train", "--val-split", "nan")
+    assert wrong.returncode == 2
+    assert "'--val-split': 'nan' is not a finite number" in wrong.stderr
     for path in (data / "val").rglob("*.png"):
         path.write_bytes(b"")
     refused(edgecls("data", "check", data), "not one readable picture in it (train/ and val/)", "Make a val/ folder")

@@ -91,13 +91,18 @@ def test_folders_are_walked_no_further_than_needed(folder: Path) -> None:
     assert pictures.count() == 20
 
 
-def test_a_linked_picture_counts_and_a_linked_folder_does_not(folder: Path) -> None:
+def test_links_to_pictures_and_to_folders_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> None:
+    before = list(Pictures([str(folder)]))
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(folder / "0" / "0.png", tmp_path / "elsewhere" / "far.png")
+    (tmp_path / "elsewhere" / "back").symlink_to(folder)
+    (folder / "0" / "linked").symlink_to(tmp_path / "elsewhere")
     (folder / "loop").symlink_to(folder)
     (folder / "link.png").symlink_to(folder / "0" / "0.png")
     (folder / "dangling.png").symlink_to(folder / "none.png")
-    found = list(Pictures([str(folder)]))
-    assert len(found) == 31
-    assert str(folder / "link.png") in found
+    pictures = Pictures([str(folder)])
+    assert set(pictures) - set(before) == {str(folder / "link.png"), str(folder / "0" / "linked" / "far.png")}
+    assert pictures.found == pictures.count() == len(before) + 2
 
 
 def test_a_folder_that_cannot_be_read_is_named_and_fails_the_run(

@@ -55,6 +55,7 @@ def test_a_class_called_train(tmp_path: Path, split: str) -> None:
     put(*(tmp_path / half / label / "1.png" for half in ("train", "val") for label in ("bus", "train")))
     data = find_evaluation_data(tmp_path, ("bus", "train"), split=split)  # type: ignore[arg-type]
     assert found(data, tmp_path) == [(f"{split}/bus/1.png", (0,)), (f"{split}/train/1.png", (1,))]
+    assert find_evaluation_data(tmp_path / split, ("bus", "train")).samples == data.samples
 
 
 def test_links_to_folders_are_followed(tmp_path: Path) -> None:
