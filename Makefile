@@ -1,11 +1,11 @@
 # Two virtual environments, made when first needed and again when a dependency changes:
 #   .venv          everything: training, export, tests, linters
-#   .venv-runtime  what a device has (numpy, Pillow, click, one engine) and pytest
+#   .venv-runtime  what a device has (numpy, Pillow, click, one engine), in the oldest versions that are allowed, and pytest
 PYTHON ?= python3
 VENV := .venv
 RUNTIME_VENV := .venv-runtime
 BIN := $(VENV)/bin
-PIP_INSTALL = install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL = install --quiet --disable-pip-version-check --constraint
 
 # A process for each folder of tests, so that `make test --jobs=2` runs two at a time; those that take longest begin first.
 LONGEST := tests/end_to_end/ tests/edgecls/cli/ tests/export/ tests/edgecls/training/
@@ -20,13 +20,14 @@ help:  ## list the targets
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip $(PIP_INSTALL) --editable '.[cpu,openvino,train,tensorrt-rtx,dev]'
+	$(BIN)/python -m pip $(PIP_INSTALL) constraints.txt --editable '.[cpu,openvino,train,tensorrt-rtx,dev]'
 	@touch $@
 
 # Not editable: this also proves that the wheel holds what it must.
-$(RUNTIME_VENV)/installed: pyproject.toml constraints.txt $(shell find edgecls export runtime -name '*.py')
+$(RUNTIME_VENV)/installed: pyproject.toml constraints.txt tests/oldest.py $(shell find edgecls export runtime -name '*.py')
 	$(PYTHON) -m venv --clear $(RUNTIME_VENV)
-	$(RUNTIME_VENV)/bin/python -m pip $(PIP_INSTALL) '.[cpu]' pytest pytest-timeout
+	$(PYTHON) tests/oldest.py > $(RUNTIME_VENV)/constraints.txt
+	$(RUNTIME_VENV)/bin/python -m pip $(PIP_INSTALL) $(RUNTIME_VENV)/constraints.txt '.[cpu]' pytest pytest-timeout
 	@touch $@
 
 demo: $(VENV)/installed  ## train on drawn shapes, export, verify, infer: no download
@@ -43,7 +44,7 @@ test-packages: $(TESTS)
 $(TESTS): test@%: $(VENV)/installed
 	$(BIN)/pytest $*test_*.py
 
-test-runtime-alone: $(RUNTIME_VENV)/installed  ## the runtime's tests where nothing but its own dependencies is
+test-runtime-alone: $(RUNTIME_VENV)/installed  ## the runtime's tests where nothing but its own dependencies is, in their oldest versions
 	EDGECLS_RUNTIME_ALONE=1 EDGECLS_REQUIRE=$(RUNTIME_ALONE_REQUIRE) \
 	  $(RUNTIME_VENV)/bin/pytest tests/runtime tests/edgecls/cli tests/edgecls/test_diagnosis.py tests/edgecls/test_ray_data.py tests/edgecls/test_tuning.py
 

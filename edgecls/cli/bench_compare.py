@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .bench_results import check_targets, page_options, write_pages
+from .param_types import ParamType
 from .sections import SectionedCommand, headed, section
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ __all__ = ["PERCENT", "compare", "verdict_files", "verdict_options", "write_verd
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
-class _Share(click.ParamType[float]):
+class _Share(ParamType[float]):
     name = "PERCENT"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from .bars import share_bar
-from .ranges import NumberRange
+from .param_types import NumberRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

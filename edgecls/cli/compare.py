@@ -10,7 +10,7 @@ import click
 
 from .bars import picture_bar
 from .options import engine_options, provider_option, threads_option
-from .ranges import NumberRange
+from .param_types import NumberRange
 
 __all__ = ["compare"]
 

@@ -9,7 +9,7 @@ import click
 
 from .bars import picture_bar
 from .options import labels_option, preprocess_option
-from .ranges import NumberRange
+from .param_types import NumberRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,6 +12,7 @@ import click
 from edgecls_runtime.errors import ExportError, OutputError
 
 from .bars import share_bar
+from .param_types import ParamType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,7 @@ _FOR_MODEL_FILE = (
 )
 
 
-class _Batch(click.ParamType["BatchProfile"]):
+class _Batch(ParamType["BatchProfile"]):
     name = "N|MIN,BEST,MAX"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> BatchProfile:
@@ -56,7 +57,7 @@ class _Batch(click.ParamType["BatchProfile"]):
             self.fail(str(error), param, ctx)
 
 
-class _Capabilities(click.ParamType[tuple[str, ...]]):
+class _Capabilities(ParamType[tuple[str, ...]]):
     name = "LIST"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:

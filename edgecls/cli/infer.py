@@ -27,6 +27,7 @@ from .options import (
     session_settings,
     threads_option,
 )
+from .param_types import ParamType
 from .pictures import STDIN, Pictures
 from .records import WRITERS, new_record
 
@@ -46,7 +47,7 @@ __all__ = ["infer"]
 _CTRL_C = 130  # the exit status that shells give a process that SIGINT ended: 128 + 2
 
 
-class _Shard(click.ParamType[tuple[int, int]]):
+class _Shard(ParamType[tuple[int, int]]):
     name = "K/N"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:

@@ -10,6 +10,8 @@ import click
 from edgecls_runtime.backends import PROVIDERS
 from edgecls_runtime.errors import ManifestError, MissingDependencyError
 
+from .param_types import ParamType
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -50,7 +52,7 @@ _SESSION_OPTIONS = (
 )
 
 
-class _Labels(click.ParamType[tuple[str, ...]]):
+class _Labels(ParamType[tuple[str, ...]]):
     name = "FILE"
 
     def convert(self, value: Any, *_: object) -> tuple[str, ...]:
@@ -75,7 +77,7 @@ class _Labels(click.ParamType[tuple[str, ...]]):
         return tuple(labels)
 
 
-class _Preprocess(click.ParamType["Preprocess"]):
+class _Preprocess(ParamType["Preprocess"]):
     name = "|".join([*_PRESETS, "FILE.json"])
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Preprocess:
@@ -102,12 +104,12 @@ class _Preprocess(click.ParamType["Preprocess"]):
         return preprocess
 
 
-class CommaList(click.ParamType[tuple[Any, ...]]):
+class CommaList(ParamType[tuple[Any, ...]]):
     """Values of one type separated by commas, each of them once."""
 
     name = "LIST"
 
-    def __init__(self, item: click.ParamType[Any]) -> None:
+    def __init__(self, item: ParamType[Any]) -> None:
         self._item = item
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:

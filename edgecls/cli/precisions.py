@@ -10,7 +10,7 @@ import click
 
 from edgecls_runtime.errors import DataError
 
-from .ranges import NumberRange
+from .param_types import NumberRange, ParamType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ _FOR_INT8 = (
 _FOR_BOTH = ("calibration", "calibration_images", "keep_float")
 
 
-class _Precisions(click.ParamType[tuple[str, ...]]):
+class _Precisions(ParamType[tuple[str, ...]]):
     name = "LIST"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import labels_option, preprocess_option, training_packages
-from .ranges import NumberRange
+from .param_types import NumberRange, ParamType
 from .sections import SectionedCommand, section
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _LARGEST = 7168  # pixels; resized in the proportion 256 : 224 that is 8192, the
 _GOES_WITH_RESUME = {"device", "workers"}  # of the machine: neither changes what is learnt
 
 
-class _Channels(click.ParamType[Any]):
+class _Channels(ParamType[Any]):
     name = "auto|R,G,B"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

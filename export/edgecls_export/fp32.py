@@ -71,7 +71,7 @@ def onnx_from_torch(
     except Exception as error:  # torch.onnx raises its own, torch.export's and plain Python's errors
         raise ExportError(
             f"export to opset {opset}: torch cannot convert the model: {reason(error)}",
-            _remedy(model),
+            _remedy(model, error),
         ) from error
     _check_opset(proto, opset)
     _strip(proto)
@@ -84,7 +84,9 @@ def _device(model: torch.nn.Module) -> torch.device:
     return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
 
 
-def _remedy(model: torch.nn.Module) -> str:
+def _remedy(model: torch.nn.Module, error: Exception) -> str:
+    if isinstance(error, ImportError) and (error.name or "").startswith("onnxscript"):
+        return "Torch wants another onnxscript than is installed: pip install --upgrade onnxscript"
     wrapped = "module" if isinstance(model, _PARALLEL) else "_orig_mod"  # the latter is torch.compile's
     if hasattr(model, wrapped):
         return f"Export what {type(model).__name__} wraps: model.{wrapped}"

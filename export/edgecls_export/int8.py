@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from edgecls_export.activations import float_tensors
 from edgecls_export.calibrators import Percentile
 from edgecls_export.graph import (
     attribute,
@@ -182,12 +183,13 @@ def int8_from_fp32(
     check_names(model, exclude)
     weighted = [node.name for node in model.graph.node if _has_weight(model, node)]
     how = SCHEMES[scheme]
-    _check_ranges(model, how, ranges, str(source))
+    shapes = _of_integers(model)
+    _check_ranges(model, how, ranges, shapes, str(source))
     factors = [node.name for node in model.graph.node if is_factor(node)]
     head = float_head(model) if how.lower else frozenset()
     if how.integer_bias:
         _fill_zero_channels(model)
-    quantized = _quantize(model, how, ranges, (*exclude, *factors, *head))
+    quantized = _quantize(model, how, ranges, (*exclude, *factors, *head, *shapes))
     fold_factors(quantized)
     del quantized.metadata_props[:]  # the quantizer's notes to itself
     _free_output(quantized)
@@ -276,12 +278,22 @@ def _has_weight(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
     return node.op_type in _WEIGHTED and node.input[1] in names
 
 
+def _of_integers(model: onnx.ModelProto) -> frozenset[str]:
+    """Return the names of the nodes that make no floats: the arithmetic of shapes, as of a class token's batch."""
+    floats = set(float_tensors(model))
+    return frozenset(node.name for node in model.graph.node if floats.isdisjoint(node.output))
+
+
 def _check_ranges(
-    model: onnx.ModelProto, scheme: Scheme, ranges: Mapping[str, tuple[float, float]], where: str
+    model: onnx.ModelProto,
+    scheme: Scheme,
+    ranges: Mapping[str, tuple[float, float]],
+    exclude: Collection[str],
+    where: str,
 ) -> None:
-    constant = {item.name for item in model.graph.initializer}
+    known = {*ranges, *(item.name for item in model.graph.initializer)}
     for node in model.graph.node:
-        if node.op_type in scheme.operators and node.input[0] not in constant and node.input[0] not in ranges:
+        if node.op_type in scheme.operators and node.name not in exclude and node.input[0] not in known:
             raise ExportError(
                 f"{where}: there is no range for {node.input[0]!r}, the input of {node.name}",
                 "The ranges belong to another graph: calibrate this one.",

@@ -72,6 +72,18 @@ def test_what_torch_cannot_convert_is_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_onnxscript_that_is_too_old_is_named(
+    network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export(*_: object, **__: object) -> None:
+        name = "onnxscript._framework_apis.torch_2_11"
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    with pytest.raises(ExportError, match=r"No module named 'onnxscript.*\n.*pip install --upgrade onnxscript"):
+        onnx_from_torch(network, tmp_path / "m.onnx", crop_size=(32, 32))
+
+
 def test_an_opset_that_torch_cannot_make_is_an_error_not_another_opset(network: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="opset 99"):
         onnx_from_torch(network.eval(), tmp_path / "m.onnx", crop_size=(32, 32), opset=99)

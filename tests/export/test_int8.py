@@ -94,6 +94,32 @@ def test_a_channel_of_zeros_keeps_its_bias(
     np.testing.assert_allclose(run(path, batch), run(graph_path, batch), atol=0.02)
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_arithmetic_of_shapes_stays_as_it_is(
+    scheme: str, quantize: Quantize, graph: onnx.ModelProto, graph_path: Path, batch: np.ndarray, run: Run
+) -> None:
+    """As where a class token is made for each picture: with Mul and Concat, which there are in 8 bits, too."""
+    graph.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "one"))
+    graph.graph.initializer.append(numpy_helper.from_array(np.array([8], np.int64), "eight"))
+    head = graph.graph.node.pop()
+    head.input[0] = "shaped"
+    arithmetic = [
+        helper.make_node("Shape", ["pooled"], ["count"], name="count_node", start=0, end=1),
+        helper.make_node("Mul", ["count", "one"], ["rows"], name="rows_node"),
+        helper.make_node("Concat", ["rows", "eight"], ["shape"], name="shape_node", axis=0),
+        helper.make_node("Reshape", ["pooled", "shape"], ["shaped"], name="reshape_node"),
+    ]
+    graph.graph.node.extend([*arithmetic, head])
+    onnx.save(graph, graph_path)
+    path, report = quantize(scheme)
+    assert len(report.quantized) == 6
+    kept = {node.name: node for node in onnx.load(path).graph.node}
+    assert list(kept["rows_node"].input) == ["count", "one"]
+    assert list(kept["shape_node"].input) == ["rows", "eight"]
+    expected = run(graph_path, batch)
+    assert np.abs(run(path, batch) - expected).max() < 0.05 * np.abs(expected).max()
+
+
 def test_on_the_cpu_nothing_is_left_in_float(quantize: Quantize, tmp_path: Path) -> None:
     path, _ = quantize("cpu")
     assert as_run(path, tmp_path) == {

@@ -258,4 +258,4 @@ def test_infer_imports_no_torch_no_onnx_and_no_other_command(models: Path, photo
     assert "onnxruntime" in loaded
     assert {"torch", "torchvision", "onnx", "edgecls_export"}.isdisjoint(loaded)
     commands = [name.rpartition(".")[2] for name in loaded if name.startswith("edgecls.cli.")]
-    assert commands == ["infer", "options", "pictures", "records"], "not those of other commands"
+    assert commands == ["infer", "options", "param_types", "pictures", "records"], "not those of other commands"

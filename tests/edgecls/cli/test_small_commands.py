@@ -185,6 +185,19 @@ def test_nothing_but_the_runtimes_own_dependencies_is_here() -> None:
     assert direct <= here
 
 
+@pytest.mark.skipif("EDGECLS_RUNTIME_ALONE" not in os.environ, reason="for `make test-runtime-alone`")
+def test_the_oldest_versions_that_are_allowed_are_here() -> None:
+    bounds = [
+        requirement.partition(";")[0].strip().split(">=")
+        for requirement in importlib.metadata.requires("edgecls") or ()
+        if "extra ==" not in requirement or "extra == 'cpu'" in requirement
+    ]
+    assert sorted(name for name, _ in bounds) == ["click", "numpy", "onnxruntime", "pillow"]
+    assert {name: importlib.metadata.version(name) for name, _ in bounds} == {
+        name: f"{oldest}.0" for name, oldest in bounds
+    }
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("buffered", ["", "1"])
 @pytest.mark.parametrize(
@@ -207,8 +220,14 @@ def test_a_full_standard_output_is_named(models: Path, photo: Path, arguments: l
     assert done.stderr == "error: standard output: the disk is full\n       Free some space, or write elsewhere.\n"
 
 
-def test_a_name_that_the_system_refuses_is_no_traceback(in_process: Run, refused: Refused) -> None:
-    refused(in_process("data", "check", "n" * 300), f"{'n' * 300}: File name too long", "Check the path")
+def test_what_the_system_refuses_is_no_traceback(
+    in_process: Run, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "photos")
+
+    monkeypatch.setattr("edgecls.data.find_samples", refuse)
+    refused(in_process("data", "check", "photos"), "photos: Permission denied", "Check the path")
 
 
 @pytest.mark.parametrize(

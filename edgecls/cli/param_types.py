@@ -1,13 +1,23 @@
-"""Numbers within limits, on the command line."""
+"""Kinds of values on the command line."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["NumberRange"]
+__all__ = ["NumberRange", "ParamType"]
+
+if TYPE_CHECKING:
+    from click import ParamType
+else:
+
+    class ParamType(click.ParamType):
+        """click's, in versions before 8.4 too, where ``ParamType[int]`` is an error when it is run."""
+
+        def __class_getitem__(cls, _item: object) -> type:
+            return cls
 
 
 class NumberRange(click.FloatRange):
