@@ -155,12 +155,17 @@ def find_samples(
     if val_split is not None and not 0 < val_split < 1:
         raise DataError(f"val_split is {val_split:g}", "Give a share between 0 and 1, say 0.2.")
     try:
-        is_folder = stat.S_ISDIR(data.stat().st_mode)
+        mode = data.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(f"{data}: no such folder or file", "Check the path.") from error
     except OSError as error:
         raise DataError(f"{data}: cannot be read: {error.strerror or error}", "Check the path.") from error
-    found = _from_folder(data, labels_from, one_split=one_split) if is_folder else _from_list(data, task)
+    if stat.S_ISDIR(mode):
+        found = _from_folder(data, labels_from, one_split=one_split)
+    elif stat.S_ISREG(mode):
+        found = _from_list(data, task)
+    else:  # a pipe, whose reading might wait for ever
+        raise DataError(f"{data}: is neither a folder nor a file", "Check the path.")
     if not found.train and not (found.val and labels is not None):
         raise DataError(f"{data}: no pictures to learn from", _layout(data, labels_from))
     if val_split is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from edgecls_runtime.preprocess import ImageSource, Preprocess
 
-__all__ = ["ObservedGraph", "float_tensors", "largest_magnitudes", "preprocessed"]
+__all__ = ["ObservedGraph", "float_tensors", "largest_magnitudes", "preprocessed", "tensor_types"]
 
 _ERRORS_ONLY = 3  # ONNX Runtime's log level
 
@@ -76,13 +76,18 @@ class ObservedGraph:
 
 def float_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
     """Return the names of the input and of every tensor that a node makes, where they are float32."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    infos = (*graph.input, *graph.value_info, *graph.output)
-    floats = {info.name for info in infos if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    types, graph = tensor_types(model), model.graph
     constants = {item.name for item in graph.initializer}
     constants |= {name for node in graph.node if node.op_type == "Constant" for name in node.output}
     made = [graph.input[0].name, *(name for node in graph.node for name in node.output)]
-    return tuple(name for name in made if name in floats and name not in constants)
+    return tuple(name for name in made if types.get(name) == onnx.TensorProto.FLOAT and name not in constants)
+
+
+def tensor_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the element types (`onnx.TensorProto.FLOAT`, ...) of the tensors whose type is known, by name."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    infos = (*graph.input, *graph.value_info, *graph.output)
+    return {info.name: info.type.tensor_type.elem_type for info in infos if info.type.tensor_type.elem_type}
 
 
 def preprocessed(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from edgecls_export.activations import float_tensors
+from edgecls_export.activations import tensor_types
 from edgecls_export.calibrators import Percentile
 from edgecls_export.graph import (
     attribute,
@@ -279,9 +279,17 @@ def _has_weight(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
 
 
 def _of_integers(model: onnx.ModelProto) -> frozenset[str]:
-    """Return the names of the nodes that make no floats: the arithmetic of shapes, as of a class token's batch."""
-    floats = set(float_tensors(model))
-    return frozenset(node.name for node in model.graph.node if floats.isdisjoint(node.output))
+    """Return the names of the nodes that make no floats: the arithmetic of shapes, as of a class token's batch.
+
+    Where a type is not known, it may be float: then a range is asked for.
+    """
+    unknown = onnx.TensorProto.FLOAT
+    types = tensor_types(model)
+    return frozenset(
+        node.name
+        for node in model.graph.node
+        if all(types.get(name, unknown) != onnx.TensorProto.FLOAT for name in node.output)
+    )
 
 
 def _check_ranges(

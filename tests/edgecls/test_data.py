@@ -160,6 +160,9 @@ def test_no_such_folder(tmp_path):
         find_samples(tmp_path / "nowhere")
     with pytest.raises(DataError, match="nnn: cannot be read: File name too long"):
         find_samples(tmp_path / ("n" * 300))
+    os.mkfifo(tmp_path / "list.csv")  # opening it would wait for ever
+    with pytest.raises(DataError, match=r"list\.csv: is neither a folder nor a file"):
+        find_samples(tmp_path / "list.csv")
 
 
 def test_one_class_is_refused(tmp_path):

@@ -106,6 +106,8 @@ def test_empty_unreadable_and_missing_folders_are_refused(tmp_path: Path) -> Non
         pick_images(tmp_path)
     with pytest.raises(CalibrationError, match="is not a folder") as raised:
         pick_images(tmp_path / "missing")
+    with pytest.raises(CalibrationError, match="is not a folder"):
+        pick_images(tmp_path / ("n" * 300))
     assert isinstance(raised.value, ExportError)
 
 

@@ -229,6 +229,26 @@ def saturating(batch: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(pairs, -32768, 32767).sum(axis=-1))
 
 
+def test_a_tensor_of_unknown_type_wants_a_range(graph: onnx.ModelProto, graph_path: Path, tmp_path: Path) -> None:
+    """It may be float; to leave it as it is would be silent."""
+    graph.opset_import.append(helper.make_opsetid("elsewhere", 1))
+    head = graph.graph.node.pop()
+    head.input[0] = "doubled"
+    graph.graph.node.extend(
+        [
+            helper.make_node("Mystery", ["pooled"], ["hidden"], name="mystery_node", domain="elsewhere"),
+            helper.make_node("Mul", ["hidden", "hidden"], ["doubled"], name="doubled_node"),
+            head,
+        ]
+    )
+    onnx.save(graph, graph_path)
+    made = [name for node in graph.graph.node for name in node.output]
+    ranges = dict.fromkeys(["input", *made], (-1.0, 1.0))
+    del ranges["hidden"]
+    with pytest.raises(ExportError, match="there is no range for 'hidden', the input of doubled_node"):
+        int8_from_fp32(graph_path, tmp_path / "m.onnx", ranges, scheme="cpu")
+
+
 def test_seven_bits_of_weight_cannot_saturate(quantize: Quantize) -> None:
     """On x86 without VNNI. The largest activations there can be, against the weights that were made."""
     for scheme, saturates in (("cpu", True), ("cpu-any", False)):

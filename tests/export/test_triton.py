@@ -175,6 +175,8 @@ def test_engines_that_triton_cannot_serve(models: Path, tmp_path: Path, engine: 
 
 
 def test_nothing_is_lost_and_nothing_half_done(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OutputError, match="nnn: cannot be written: File name too long"):
+        triton_from_onnx(models / "tiny.onnx", tmp_path / ("n" * 300))
     repository = tmp_path / "repository"
     triton_from_onnx(models / "tiny.onnx", repository)
     with pytest.raises(OutputError, match="tiny: exists already\n.*--force"):
